@@ -1,0 +1,139 @@
+"""Files at a URI. One interface for every place an artefact may live; local folders so far.
+
+Built on pyarrow.fs, whose S3 and GCS file systems speak the same calls.
+"""
+
+import hashlib
+import os
+import posixpath
+import secrets
+import urllib.parse
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import pyarrow.fs
+
+
+class StorageError(Exception):
+    """A place cannot be used; the message is for the user."""
+
+
+def resolve(uri: str) -> tuple[pyarrow.fs.FileSystem, str]:
+    """Finds the file system of a URI.
+
+    Args:
+      uri: A local path or file:// URI.
+
+    Returns:
+      The file system and the path within it.
+
+    Raises:
+      StorageError: If the scheme is not served.
+    """
+    scheme = urllib.parse.urlsplit(uri).scheme
+    if "://" not in uri:
+        return pyarrow.fs.LocalFileSystem(), os.path.abspath(uri)
+    if scheme == "file":
+        return pyarrow.fs.FileSystem.from_uri(uri)
+    raise StorageError(f"{scheme}:// is not a place this version of celebface can use: {uri}")
+
+
+def join(uri: str, *parts: str) -> str:
+    """Appends names to a URI."""
+    return posixpath.join(uri, *parts)
+
+
+def absolute(uri: str) -> str:
+    """A local path made absolute, so that workers in other folders find it; URIs stay as they are."""
+    return uri if "://" in uri else os.path.abspath(uri)
+
+
+def read_bytes(uri: str) -> bytes:
+    """Reads a whole file.
+
+    Raises:
+      FileNotFoundError: If there is none.
+    """
+    system, path = resolve(uri)
+    with system.open_input_stream(path, compression=None) as stream:
+        return stream.read()
+
+
+def open_input(uri: str) -> pyarrow.NativeFile:
+    """Opens a file for reading at any position."""
+    system, path = resolve(uri)
+    return system.open_input_file(path)
+
+
+def write_bytes(uri: str, data: bytes) -> None:
+    """Writes a whole file; a reader sees the old contents or the new, never part of them."""
+    system, path = resolve(uri)
+    system.create_dir(posixpath.dirname(path), recursive=True)
+    scratch = f"{path}.{secrets.token_hex(4)}.tmp"
+    with system.open_output_stream(scratch, compression=None) as stream:
+        stream.write(data)
+    system.move(scratch, path)
+
+
+def exists(uri: str) -> bool:
+    """Whether there is a file or folder."""
+    system, path = resolve(uri)
+    return system.get_file_info(path).type != pyarrow.fs.FileType.NotFound
+
+
+def list_files(uri: str) -> Iterator[str]:
+    """Names of all files below a folder, relative to it, sorted; nothing if the folder is not there."""
+    system, path = resolve(uri)
+    infos = system.get_file_info(pyarrow.fs.FileSelector(path, recursive=True, allow_not_found=True))
+    yield from sorted(posixpath.relpath(info.path, path) for info in infos if info.is_file)
+
+
+def list_folders(uri: str) -> Iterator[str]:
+    """Names of the folders directly in a folder, sorted."""
+    system, path = resolve(uri)
+    infos = system.get_file_info(pyarrow.fs.FileSelector(path, allow_not_found=True))
+    yield from sorted(info.base_name for info in infos if info.type == pyarrow.fs.FileType.Directory)
+
+
+def copy_file(source: str, target: str) -> None:
+    """Copies a file as `write_bytes` writes one: whole or not at all."""
+    source_system, source_path = resolve(source)
+    system, path = resolve(target)
+    system.create_dir(posixpath.dirname(path), recursive=True)
+    scratch = f"{path}.{secrets.token_hex(4)}.tmp"
+    pyarrow.fs.copy_files(source_path, scratch, source_filesystem=source_system, destination_filesystem=system)
+    system.move(scratch, path)
+
+
+def delete_tree(uri: str) -> None:
+    """Deletes a folder with all that is in it; no fault if it is not there."""
+    system, path = resolve(uri)
+    if system.get_file_info(path).type == pyarrow.fs.FileType.Directory:
+        system.delete_dir(path)
+
+
+def checksum(uri: str) -> tuple[str, int]:
+    """sha256 and length in bytes of a file."""
+    digest, size = hashlib.sha256(), 0
+    with open_input(uri) as stream:
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+            size += len(chunk)
+    return digest.hexdigest(), size
+
+
+def local_path(uri: str) -> str:
+    """The path of a file on this machine, for libraries that map files into memory.
+
+    Raises:
+      StorageError: If it is not on this machine.
+    """
+    system, path = resolve(uri)
+    if not isinstance(system, pyarrow.fs.LocalFileSystem):
+        raise StorageError(f"{uri} is not on this machine")
+    return path
+
+
+def open_local(path: str) -> BinaryIO:
+    """Opens a file named by any bytes the operating system allows, which pyarrow's UTF-8 paths do not cover."""
+    return open(path, "rb")

@@ -1,0 +1,197 @@
+"""What a photo's faces are: the rules by which they are read, the records, the faults that keep a photo out.
+
+Nothing here loads TensorFlow, so that a driver can configure a run and a reader can open its results without it.
+"""
+
+import dataclasses
+
+import numpy as np
+
+
+class PhotoFault(Exception):
+    """A photo that cannot be used. `reason` is one of the ledger's reasons."""
+
+    reason = ""
+
+
+class EmptyPhoto(PhotoFault):
+    """There are no bytes at all."""
+
+    reason = "empty"
+
+
+class NotAnImage(PhotoFault):
+    """The bytes are of no image format that is read here."""
+
+    reason = "not_an_image"
+
+
+class TruncatedPhoto(PhotoFault):
+    """The image ends before its last pixel."""
+
+    reason = "truncated"
+
+
+class UndecodablePhoto(PhotoFault):
+    """The format was recognised, the pixels could not be read."""
+
+    reason = "undecodable"
+
+
+class TooManyPixels(PhotoFault):
+    """The header announces more pixels than the limit; none was allocated."""
+
+    reason = "too_many_pixels"
+
+
+class TooFewPixels(PhotoFault):
+    """The photo is smaller than the smallest face that could be found in it."""
+
+    reason = "too_few_pixels"
+
+
+class NoFace(PhotoFault):
+    """The detector found no face."""
+
+    reason = "no_face"
+
+
+class FaceTooSmall(PhotoFault):
+    """No face is large enough."""
+
+    reason = "face_too_small"
+
+
+class LowConfidence(PhotoFault):
+    """No face is certain enough to be one."""
+
+    reason = "low_confidence"
+
+
+class BlurredFace(PhotoFault):
+    """No face is sharp enough."""
+
+    reason = "blurred"
+
+
+@dataclasses.dataclass(frozen=True)
+class PhotoLimits:
+    """Bounds on one photo.
+
+    Attributes:
+      max_pixels: Most pixels a photo may announce. The default is the size at which Pillow itself calls an image a
+        decompression bomb, about 179 megapixels: 537 MB once decoded, if it is not a JPEG.
+      min_side: Shortest side in pixels worth looking at.
+    """
+
+    max_pixels: int = 178_956_970
+    min_side: int = 20
+
+    def __post_init__(self) -> None:
+        if self.max_pixels < 1 or self.min_side < 1:
+            raise ValueError(f"photo limits must be positive, not {self}")
+
+
+@dataclasses.dataclass(frozen=True)
+class DetectorConfig:
+    """What counts as a face, in terms of the photo.
+
+    Attributes:
+      min_face_px: Smallest face looked for, in source pixels.
+      min_face_share: Smallest face looked for, as a share of the photo's longer side. The larger of the two holds.
+      longest_side: Photos are scaled down to this longer side before detection, in pixels.
+      min_confidence: O-Net's least probability of a face.
+    """
+
+    min_face_px: int = 20
+    min_face_share: float = 0.03
+    longest_side: int = 1200
+    min_confidence: float = 0.8
+
+    def __post_init__(self) -> None:
+        if self.min_face_px < 20:
+            raise ValueError(f"min_face_px must be at least 20, not {self.min_face_px}: MTCNN sees no smaller faces")
+        if not 0 <= self.min_face_share <= 1:
+            raise ValueError(f"min_face_share must lie in 0..1, not {self.min_face_share}")
+        if not 64 <= self.longest_side <= 4096:
+            raise ValueError(f"longest_side must lie in 64..4096, not {self.longest_side}")
+        if not 0 < self.min_confidence < 1:
+            raise ValueError(f"min_confidence must lie between 0 and 1, not {self.min_confidence}")
+
+
+@dataclasses.dataclass(frozen=True)
+class QualityGate:
+    """What a face must have to be used.
+
+    Attributes:
+      min_face_px: Least shorter side of the box, in source pixels.
+      min_confidence: Least detector probability, 0..1.
+      min_sharpness: Least `crops.sharpness` of the 160-pixel crop.
+    """
+
+    min_face_px: int = 20
+    min_confidence: float = 0.8
+    min_sharpness: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.min_face_px < 1 or not 0 <= self.min_confidence < 1 or self.min_sharpness < 0:
+            raise ValueError(f"a quality gate needs min_face_px >= 1, 0 <= min_confidence < 1, sharpness >= 0: {self}")
+
+
+@dataclasses.dataclass(frozen=True)
+class ReaderConfig:
+    """How photos become crops.
+
+    Attributes:
+      limits: Bounds on one photo.
+      detector: What counts as a face.
+      gate: Which faces are good enough.
+      one_face: Keep only the face a labelled photo is about.
+      max_faces: Most faces kept of one photo, the largest first.
+    """
+
+    limits: PhotoLimits = PhotoLimits()
+    detector: DetectorConfig = DetectorConfig()
+    gate: QualityGate = QualityGate()
+    one_face: bool = False
+    max_faces: int = 100
+
+    def __post_init__(self) -> None:
+        if self.max_faces < 1:
+            raise ValueError(f"max_faces must be at least 1, not {self.max_faces}")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FaceCrop:
+    """One face, cut out.
+
+    Attributes:
+      box: int32 [4], corners x0, y0, x1, y1 in source pixels, upright.
+      confidence: Detector probability, 0..1.
+      landmarks: float32 [5, 2], x and y in source pixels; see `mtcnn.Detections`.
+      sharpness: See `crops.sharpness`.
+      pixels: uint8 [160, 160, 3], RGB.
+    """
+
+    box: np.ndarray
+    confidence: float
+    landmarks: np.ndarray
+    sharpness: float
+    pixels: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PhotoFaces:
+    """What was read from one photo.
+
+    Attributes:
+      width: Photo width in source pixels, upright.
+      height: Photo height in source pixels, upright.
+      faces: The faces kept, largest first; at least one.
+      faces_found: How many the detector found in all.
+    """
+
+    width: int
+    height: int
+    faces: tuple[FaceCrop, ...]
+    faces_found: int

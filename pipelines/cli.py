@@ -1,0 +1,69 @@
+"""The celebface command."""
+
+import importlib
+import logging
+import sys
+from collections.abc import Sequence
+
+from celebface.pipelines.arguments import UsageError, quiet_libraries
+
+# Each command is a module with main(argv) -> exit code; only the one that runs is loaded.
+COMMANDS = {
+    "fetch-models": "get the pre-trained encoder and the sample photos",
+    "build-gallery": "build a gallery of known people from their photos, and publish it",
+    "match": "find the people of a gallery whom the faces in photos look like",
+    "evaluate": "measure verification accuracy on labelled pairs (the LFW protocol)",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command.
+
+    Args:
+      argv: Arguments after the program's name; None for the process's own.
+
+    Returns:
+      0 done, 1 the run failed or broke its budget, 2 wrong usage.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_usage())
+        return 0 if arguments else 2
+    command, *rest = arguments
+    if command not in COMMANDS:
+        sys.stderr.write(f"celebface: there is no command {command!r}; see celebface --help\n")
+        return 2
+    _log_warnings()
+    quiet_libraries()
+    module = importlib.import_module(f"celebface.pipelines.{command.replace('-', '_')}")
+    try:
+        return module.main(rest)
+    except UsageError as error:
+        sys.stderr.write(f"celebface {command}: {error}\n")
+        return 2
+
+
+def _log_warnings() -> None:
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    for handler in logging.getLogger().handlers:  # Beam says so at each start where its gcp extra is not installed
+        handler.addFilter(lambda record: not record.getMessage().startswith("apitools not found"))
+
+
+def _usage() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {what}" for name, what in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: celebface COMMAND [FLAGS]",
+            "",
+            "Which celebrity does each face in a photo collection look like?",
+            "",
+            *lines,
+            "",
+            "celebface COMMAND --help shows a command's flags and examples.",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

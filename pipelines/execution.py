@@ -1,0 +1,171 @@
+"""Runs a Beam pipeline: on this machine with all its cores, or on whatever runner Beam knows."""
+
+import argparse
+import collections
+import dataclasses
+import os
+import pathlib
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import apache_beam as beam
+from apache_beam.metrics import MetricsFilter
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
+from apache_beam.portability.api import beam_provision_api_pb2
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo
+from apache_beam.runners.portability.portable_runner import JobServiceHandle
+
+from celebface.pipelines.arguments import LOCAL_RUNNER, Parser
+from celebface.pipelines.progress import ProgressBar
+from celebface.transforms import progress
+from celebface.transforms.metrics import LOST, MICROSECONDS
+
+# Below this many photos a second process costs more (about 6 s, to load TensorFlow and the networks) than it saves.
+_PHOTOS_WORTH_A_PROCESS = 300
+
+
+@dataclasses.dataclass(frozen=True)
+class StageCounts:
+    """What a stage did.
+
+    Attributes:
+      items_in: Items that came in.
+      items_out: Items handed on.
+      lost: Items that ended here, by reason.
+      seconds: Working time by kind of work, summed over the workers.
+    """
+
+    items_in: int
+    items_out: int
+    lost: Mapping[str, int]
+    seconds: Mapping[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class RunReport:
+    """How a run went.
+
+    Attributes:
+      stages: By name.
+      wall_seconds: From start to end of the pipeline.
+      runner: Name of the runner.
+      workers: Local worker processes; 0 if the runner is not the local one.
+    """
+
+    stages: Mapping[str, StageCounts]
+    wall_seconds: float
+    runner: str
+    workers: int
+
+
+def check_beam_flags(parser: Parser, argv: Sequence[str]) -> None:
+    """Refuses flags that Beam does not know, as Beam itself only logs them.
+
+    Other runners than the local one may ask their own job server for more flags, so theirs pass.
+    """
+    captured: list[argparse.ArgumentParser] = []
+    PipelineOptions([]).get_all_options(add_extra_args_fn=captured.append)
+    beam_parser = captured[0]
+    beam_parser.error = parser.error  # type: ignore[method-assign]  # one line instead of Beam's whole usage
+    known, unknown = beam_parser.parse_known_args(list(argv))
+    if unknown and (known.runner or LOCAL_RUNNER) == LOCAL_RUNNER:
+        parser.error(f"unknown argument {unknown[0]}")
+
+
+def runner_name(argv: Sequence[str]) -> str:
+    """The runner that Beam flags ask for."""
+    return PipelineOptions(list(argv)).view_as(StandardOptions).runner or LOCAL_RUNNER
+
+
+def run(
+    build: Callable[[beam.Pipeline], None], argv: Sequence[str], photos_at_least: int, title: str
+) -> RunReport:
+    """Runs a pipeline to its end.
+
+    Args:
+      build: Applies the transforms.
+      argv: Beam flags.
+      photos_at_least: How much there is to do, as far as known.
+      title: Shown beside the progress bar.
+
+    Returns:
+      The report.
+
+    Raises:
+      Whatever the pipeline raised.
+    """
+    options = PipelineOptions(list(argv))
+    name = runner_name(argv)
+    start = time.monotonic()
+    if name != LOCAL_RUNNER:
+        result = beam.Pipeline(options=options)
+        build(result)
+        finished = result.run()
+        finished.wait_until_finish()
+        return RunReport(_stage_counts(finished), time.monotonic() - start, name, 0)
+    workers = _local_workers(options, photos_at_least)
+    options.view_as(DirectOptions).direct_num_workers = workers
+    options.view_as(DirectOptions).direct_running_mode = "multi_processing" if workers > 1 else "in_memory"
+    _share_cores(workers)
+    with tempfile.TemporaryDirectory(prefix="celebface-progress-") as folder:
+        os.environ[progress.FOLDER_VARIABLE] = folder
+        progress.reset()
+        try:
+            with ProgressBar(pathlib.Path(folder), title):
+                pipeline = beam.Pipeline(runner=_local_runner(options), options=options)
+                build(pipeline)
+                finished = pipeline.run()
+                finished.wait_until_finish()
+        finally:
+            del os.environ[progress.FOLDER_VARIABLE]
+    return RunReport(_stage_counts(finished), time.monotonic() - start, name, workers)
+
+
+def _local_workers(options: PipelineOptions, photos: int) -> int:
+    asked = options.view_as(DirectOptions).direct_num_workers
+    if "direct_num_workers" in options.get_all_options(drop_default=True) and asked:
+        return asked
+    return 1 if photos < _PHOTOS_WORTH_A_PROCESS else len(os.sched_getaffinity(0))
+
+
+def photos_worth_counting() -> int:
+    """How far a source must be counted to know how many processes it is worth."""
+    return _PHOTOS_WORTH_A_PROCESS
+
+
+def _share_cores(workers: int) -> None:
+    """Divides the cores among the workers' TensorFlows, which inherit the environment."""
+    threads = str(max(1, len(os.sched_getaffinity(0)) // workers))
+    for variable in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
+        os.environ.setdefault(variable, threads)
+
+
+def _local_runner(options: PipelineOptions) -> FnApiRunner:
+    """Beam's DirectRunner first looks for a Go binary on the network, and FnApiRunner by itself keeps the pipeline
+    options from its worker processes; built this way it does neither."""
+    encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options())
+    return FnApiRunner(
+        provision_info=ExtendedProvisionInfo(
+            beam_provision_api_pb2.ProvisionInfo(retrieval_token="unused", pipeline_options=encoded)
+        )
+    )
+
+
+def _stage_counts(result: beam.runners.runner.PipelineResult) -> dict[str, StageCounts]:
+    counters: dict[str, dict[str, int]] = collections.defaultdict(dict)
+    for counter in result.metrics().query(MetricsFilter())["counters"]:
+        value = counter.committed if counter.committed is not None else counter.attempted
+        counters[counter.key.metric.namespace][counter.key.metric.name] = value or 0
+    return {
+        stage: StageCounts(
+            items_in=values["items_in"],
+            items_out=values.get("items_out", 0),
+            lost={name.removeprefix(LOST): count for name, count in values.items() if name.startswith(LOST)},
+            seconds={name.removesuffix(MICROSECONDS): count / 1e6 for name, count in values.items()
+                     if name.endswith(MICROSECONDS)},
+        )  # fmt: skip
+        for stage, values in counters.items()
+        if "items_in" in values
+    }

@@ -1,0 +1,69 @@
+"""The live progress bar of a local run."""
+
+import pathlib
+import threading
+import types
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from celebface.indexing.schemas import Status
+from celebface.transforms import progress
+
+_INTERVAL_SECONDS = 0.5
+
+
+class ProgressBar:
+    """Shows photos, faces, losses by reason, speed and time left on stderr while a block runs; silent if it is no
+    terminal."""
+
+    def __init__(self, folder: pathlib.Path, title: str, console: Console | None = None):
+        self._folder = folder
+        console = console or Console(stderr=True)
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[speed]}"),
+            TimeRemainingColumn(compact=True),
+            TextColumn("{task.fields[found]}"),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+        )
+        self._task = self._bar.add_task(title, total=None, speed="", found="")
+        self._done = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> "ProgressBar":
+        if not self._bar.disable:
+            self._bar.start()
+            self._watcher.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
+    ) -> None:
+        if not self._bar.disable:
+            self._done.set()
+            self._watcher.join()
+            self._show()
+            self._bar.stop()
+
+    def _watch(self) -> None:
+        while not self._done.wait(_INTERVAL_SECONDS):
+            self._show()
+
+    def _show(self) -> None:
+        counts = progress.total(self._folder)
+        listed, photos, faces = (counts.pop(name, 0) for name in ("listed", "photos", "faces"))
+        elapsed = self._bar.tasks[0].elapsed or 0
+        counts.pop(Status.DONE, None)
+        losses = ", ".join(f"{count} {reason}" for reason, count in counts.most_common(3))
+        self._bar.update(
+            self._task,
+            total=listed or None,
+            completed=photos,
+            speed=f"{photos / elapsed:.0f}/s" if photos and elapsed else "",
+            found=f"{faces} faces" + (f", {losses}" if losses else ""),
+        )

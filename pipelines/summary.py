@@ -1,0 +1,61 @@
+"""What a person reads when a run has ended."""
+
+import sys
+import unicodedata
+from collections.abc import Mapping
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from celebface.pipelines.execution import RunReport
+from celebface.pipelines.report import LedgerCounts
+
+
+def console() -> Console:
+    """Where summaries go: stdout, plain text if it is no terminal."""
+    return Console(highlight=False, soft_wrap=True)
+
+
+def plain(text: str) -> str:
+    """A name from outside as one line without control characters, so that it cannot steer a terminal."""
+    return "".join(" " if character.isspace() else "�" if _steers(character) else character for character in text)
+
+
+def _steers(character: str) -> bool:
+    return unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp")
+
+
+def print_counts(out: Console, report: RunReport, ledger: LedgerCounts) -> None:
+    """Items by how they ended, and where the time went."""
+    line = f"{ledger.items} photos: {ledger.done} with faces ({ledger.faces} faces)"
+    if others := {name: count for name, count in ledger.statuses.items() if name != "done"}:
+        line += ", " + ", ".join(f"{count} {name}" for name, count in sorted(others.items()))
+    out.print(line, markup=False)
+    for reason, count in sorted(ledger.reasons.items(), key=lambda entry: (-entry[1], entry[0])):
+        out.print(f"  {count:>7} {reason}", markup=False)
+    resumed = report.stages.get("resume")
+    if resumed and resumed.items_in > resumed.items_out:
+        out.print(f"{resumed.items_in - resumed.items_out} photos were done by an earlier run", markup=False)
+    out.print(f"pipeline {report.wall_seconds:.1f} s ({_times(report)})", markup=False)
+
+
+def _times(report: RunReport) -> str:
+    spent = {work: seconds for stage in report.stages.values() for work, seconds in stage.seconds.items()}
+    parts = [f"{work} {seconds:.1f}" for work, seconds in spent.items() if seconds >= 0.05]
+    processes = f"{report.workers} process{'es' if report.workers > 1 else ''}" if report.workers else report.runner
+    return ", ".join([processes, *parts])
+
+
+def people_table(people: Mapping[str, int]) -> Table:
+    """Faces by person."""
+    table = Table("person", "faces", box=None, pad_edge=False)
+    table.columns[1].justify = "right"
+    for name, faces in people.items():
+        table.add_row(Text(plain(name)), str(faces))
+    return table
+
+
+def complain(message: str) -> None:
+    """One line on stderr."""
+    sys.stderr.write(plain(message) + "\n")

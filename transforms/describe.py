@@ -1,0 +1,58 @@
+"""A gallery photo's faces as rows of the gallery."""
+
+import dataclasses
+import io
+
+import apache_beam as beam
+import numpy as np
+from PIL import Image
+
+from celebface.indexing.schemas import Status
+from celebface.transforms.records import EmbeddedPhoto, Outcome, face_id, image_id, printable
+
+STAGE = "encode"  # the last stage in which work was done
+_JPEG_QUALITY = 95  # a crop decoded again moves its vector by 0.02 at most
+
+
+@dataclasses.dataclass
+class DescribeFaces(beam.PTransform):
+    """EmbeddedPhoto to Outcome with rows of `schemas.faces_schema`."""
+
+    encoder_id: str
+
+    def expand(self, photos: beam.PCollection) -> beam.PCollection:
+        return photos | beam.Map(describe, self.encoder_id)
+
+
+def describe(photo: EmbeddedPhoto, encoder_id: str) -> Outcome:
+    """Makes the rows of one photo."""
+    ref, sha256, found = photo.photo.ref, photo.photo.content_sha256, photo.photo.found
+    rows = [
+        {
+            "face_id": face_id(sha256, ref.identity, number),
+            "identity": ref.identity,
+            "image_id": image_id(sha256),
+            "uri": printable(ref.uri),
+            "source_page": "",
+            "licence": "",
+            "content_sha256": sha256,
+            "image_width": found.width,
+            "image_height": found.height,
+            "faces_in_image": found.faces_found,
+            "box": face.box.tolist(),
+            "confidence": face.confidence,
+            "landmarks": face.landmarks.tolist(),
+            "sharpness": face.sharpness,
+            "crop_jpeg": _jpeg(face.pixels),
+            "embedding": vector.tolist(),
+            "encoder_id": encoder_id,
+        }
+        for number, (face, vector) in enumerate(zip(found.faces, photo.vectors, strict=True))
+    ]
+    return Outcome(ref, Status.DONE, STAGE, faces=len(rows), shard_key=sha256, rows=rows)
+
+
+def _jpeg(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
+    return buffer.getvalue()

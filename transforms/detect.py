@@ -1,0 +1,68 @@
+"""Photos to face crops. Decoding, detecting and cutting are one step: pixels of whole photos never leave it."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import apache_beam as beam
+from apache_beam.utils.shared import Shared
+
+from celebface.indexing.schemas import Reason
+from celebface.models.faces import PhotoFault, ReaderConfig
+from celebface.transforms.metrics import StageMetrics
+from celebface.transforms.records import DetectedPhoto, EncodedPhoto, rejected
+
+if TYPE_CHECKING:
+    from celebface.models.face_reader import FaceReader
+
+STAGE = "detect"
+_BATCH = 64  # photos, or about as many MiB of them
+
+
+@dataclasses.dataclass
+class DetectFaces(beam.PTransform):
+    """EncodedPhoto to DetectedPhoto, and outcomes of photos without a usable face."""
+
+    config: ReaderConfig
+
+    def expand(self, photos: beam.PCollection) -> Any:  # good ones, lost ones
+        detected = (
+            photos
+            | beam.BatchElements(min_batch_size=_BATCH, max_batch_size=_BATCH, element_size_fn=_weight)
+            | beam.ParDo(_DetectFacesDoFn(self.config)).with_outputs("lost", main="faces")
+        )
+        return detected.faces, detected.lost
+
+
+def _weight(photo: EncodedPhoto) -> int:
+    return min(_BATCH, 1 + (len(photo.data) >> 20))
+
+
+class _DetectFacesDoFn(beam.DoFn):
+    def __init__(self, config: ReaderConfig):
+        self._config = config
+        self._metrics = StageMetrics(STAGE)
+        self._shared = Shared()
+
+    def setup(self) -> None:
+        self._reader: FaceReader = self._shared.acquire(self._load)
+
+    def _load(self) -> "FaceReader":
+        from celebface.models.face_reader import FaceReader  # here, so that the driver does not load TensorFlow
+
+        return FaceReader(self._config)
+
+    def process(self, photos: Sequence[EncodedPhoto]):
+        self._metrics.taken(len(photos))
+        seconds: dict[str, float] = {}
+        results = self._reader.read([photo.data for photo in photos], seconds)
+        for work, spent in seconds.items():
+            self._metrics.spent(work, spent)
+        for photo, result in zip(photos, results, strict=True):
+            if isinstance(result, PhotoFault):
+                reason = Reason(result.reason)
+                self._metrics.lost(reason)
+                yield beam.pvalue.TaggedOutput("lost", rejected(photo.ref, STAGE, reason, str(result)))
+            else:
+                self._metrics.passed()
+                yield DetectedPhoto(photo.ref, photo.content_sha256, result)

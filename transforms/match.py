@@ -1,0 +1,91 @@
+"""Faces of user photos to the people of a gallery they look like."""
+
+import dataclasses
+import time
+
+import apache_beam as beam
+import numpy as np
+from apache_beam.utils.shared import Shared
+
+from celebface.indexing.calibration import AMBIGUOUS_MARGIN, Verdict, similarity, verdict
+from celebface.indexing.gallery import Gallery, Neighbour
+from celebface.indexing.schemas import Status
+from celebface.transforms.metrics import StageMetrics
+from celebface.transforms.records import EmbeddedPhoto, Outcome, face_id, printable
+
+STAGE = "match"
+
+
+@dataclasses.dataclass
+class MatchFaces(beam.PTransform):
+    """EmbeddedPhoto to Outcome with rows of `schemas.MATCHES`.
+
+    Attributes:
+      gallery: URI of a gallery version.
+      top_k: People listed for each face.
+      tau: Threshold on D.
+    """
+
+    gallery: str
+    top_k: int
+    tau: float
+
+    def expand(self, photos: beam.PCollection) -> beam.PCollection:
+        return photos | beam.ParDo(_MatchFacesDoFn(self.gallery, self.top_k, self.tau))
+
+
+class _MatchFacesDoFn(beam.DoFn):
+    def __init__(self, gallery: str, top_k: int, tau: float):
+        self._gallery_uri = gallery
+        self._top_k = top_k
+        self._tau = tau
+        self._metrics = StageMetrics(STAGE)
+        self._shared = Shared()
+
+    def setup(self) -> None:
+        self._gallery: Gallery = self._shared.acquire(lambda: Gallery.open(self._gallery_uri))
+
+    def process(self, photo: EmbeddedPhoto):
+        start = time.perf_counter()
+        self._metrics.taken()
+        yield match(photo, self._gallery, self._top_k, self._tau)
+        self._metrics.passed()
+        self._metrics.spent("match", time.perf_counter() - start)
+
+
+def match(photo: EmbeddedPhoto, gallery: Gallery, top_k: int, tau: float) -> Outcome:
+    """Makes the rows of one photo: for each face the nearest people, by rank."""
+    ref, sha256 = photo.photo.ref, photo.photo.content_sha256
+    rows = []
+    people = gallery.nearest_people(photo.vectors, max(top_k, 2))  # the second tells how sure the first is
+    for number, (face, nearest) in enumerate(zip(photo.photo.found.faces, people, strict=True)):
+        margin = nearest[1].distance - nearest[0].distance if len(nearest) > 1 else None
+        for rank, person in enumerate(nearest[:top_k], start=1):
+            rows.append(
+                {
+                    "photo_uri": printable(ref.uri),
+                    "face_id": face_id(sha256, "", number),
+                    "box": face.box.tolist(),
+                    "confidence": face.confidence,
+                    "rank": rank,
+                    "identity": person.identity,
+                    "distance": person.distance,
+                    "similarity": similarity(person.distance),
+                    "verdict": str(_verdict(rank, person, nearest, tau)),
+                    "margin": np.nan if margin is None else margin,
+                    "gallery_face_id": person.face_id,
+                    "gallery_uri": person.uri,
+                }
+            )
+    faces = len(photo.photo.found.faces)
+    return Outcome(ref, Status.DONE, STAGE, faces=faces, shard_key=ref.item_id, rows=rows)
+
+
+def _verdict(rank: int, person: Neighbour, nearest: list[Neighbour], tau: float) -> Verdict:
+    """The first of two people as near as each other is ambiguous, and so is the second; others below it resemble."""
+    first = nearest[0].distance
+    if rank == 1:
+        return verdict(first, nearest[1].distance - first if len(nearest) > 1 else None, tau)
+    if person.distance <= tau and person.distance - first < AMBIGUOUS_MARGIN:
+        return Verdict.AMBIGUOUS
+    return Verdict.LOOKALIKE

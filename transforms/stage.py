@@ -1,0 +1,174 @@
+"""Keeps outcomes in part files as they come, so that a killed run goes on where it was.
+
+Parts are written by the workers and named by what is in them. Only references to their rows cross a shuffle: the
+rows themselves, with crops and vectors, go to disk once and are read once. A reference counts only if its bundle is
+committed, so a part left by a worker that died does no harm, and a later run may use its rows.
+"""
+
+import dataclasses
+import hashlib
+import io
+import time
+import zlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import apache_beam as beam
+import pyarrow as pa
+from apache_beam.transforms.window import GlobalWindow
+from apache_beam.utils.windowed_value import WindowedValue
+
+from celebface.indexing import storage
+from celebface.transforms import progress
+from celebface.transforms.metrics import StageMetrics
+from celebface.transforms.records import Outcome
+from celebface.transforms.staged import StagedRow, staging_schema
+
+STAGE = "stage"
+_ITEMS_PER_PART = 256
+_FACES_PER_PART = 2048  # of about 10 KB each
+
+
+def shard_of(key: str, shards: int) -> int:
+    """The shard of a key; the same on every machine."""
+    return zlib.crc32(key.encode()) % shards
+
+
+@dataclasses.dataclass
+class StageOutcomes(beam.PTransform):
+    """Outcome to (shard, StagedRow).
+
+    Attributes:
+      folder: URI of the staging folder.
+      rows: Schema of the outcomes' rows.
+      shards: Number of shards.
+    """
+
+    folder: str
+    rows: pa.Schema
+    shards: int
+
+    def expand(self, outcomes: beam.PCollection) -> beam.PCollection:
+        staged = outcomes | beam.ParDo(_StageOutcomesDoFn(self.folder, self.rows, self.shards))
+        return staged
+
+
+class _StageOutcomesDoFn(beam.DoFn):
+    def __init__(self, folder: str, rows: pa.Schema, shards: int):
+        self._folder = folder
+        self._rows = rows
+        self._shards = shards
+        self._metrics = StageMetrics(STAGE)
+
+    def start_bundle(self) -> None:
+        self._outcomes: list[Outcome] = []
+        self._faces = 0
+
+    def process(self, outcome: Outcome):
+        self._metrics.taken()
+        progress.add({"photos": 1, "faces": outcome.faces, f"{outcome.reason or outcome.status}": 1})
+        self._outcomes.append(outcome)
+        self._faces += outcome.faces
+        if len(self._outcomes) >= _ITEMS_PER_PART or self._faces >= _FACES_PER_PART:
+            yield from self._flush()
+
+    def finish_bundle(self):
+        window = GlobalWindow()
+        for keyed in self._flush():
+            yield WindowedValue(keyed, window.max_timestamp(), [window])
+
+    def _flush(self) -> Iterator[tuple[int, StagedRow]]:
+        if self._outcomes:
+            start = time.perf_counter()
+            yield from write_part(self._outcomes, self._folder, self._rows, self._shards)
+            self._metrics.passed(len(self._outcomes))
+            self._metrics.spent("stage", time.perf_counter() - start)
+        self.start_bundle()
+
+
+def write_part(outcomes: Sequence[Outcome], folder: str, rows: pa.Schema, shards: int) -> list[tuple[int, StagedRow]]:
+    """Writes one part file.
+
+    Returns:
+      For each outcome its shard and where it is kept.
+    """
+    by_shard: dict[int, list[Outcome]] = {}
+    for outcome in sorted(outcomes, key=lambda outcome: outcome.ref.item_id):
+        by_shard.setdefault(shard_of(outcome.shard_key, shards), []).append(outcome)
+    names = "".join(outcome.ref.item_id + outcome.ref.revision for outcome in outcomes)
+    part = storage.join(folder, f"part-{hashlib.sha256(names.encode()).hexdigest()[:16]}.arrow")
+    schema = staging_schema(rows)
+    buffer, places = io.BytesIO(), []
+    with pa.ipc.new_file(buffer, schema) as writer:
+        for batch, (shard, members) in enumerate(sorted(by_shard.items())):
+            records = [
+                {
+                    **outcome.ledger_row(),
+                    "revision": outcome.ref.revision,
+                    "shard": shard,
+                    "rows": list(outcome.rows),
+                }
+                for outcome in members
+            ]
+            writer.write_batch(pa.RecordBatch.from_pylist(records, schema=schema))
+            places.extend((shard, StagedRow(part, batch, row)) for row in range(len(members)))
+    storage.write_bytes(part, buffer.getvalue())
+    return places
+
+
+def staged_parts(folder: str) -> list[str]:
+    """URIs of the parts that are there."""
+    return [storage.join(folder, name) for name in storage.list_files(folder) if name.endswith(".arrow")]
+
+
+@dataclasses.dataclass
+class ResumeStaged(beam.PTransform):
+    """Sorts keyed references into those already done by an earlier run, (shard, StagedRow), and those to do, PhotoRef.
+
+    A photo that changed since then is done again. The join also spreads the references over the workers.
+
+    Attributes:
+      folder: URI of the staging folder.
+    """
+
+    folder: str
+
+    def expand(self, refs: beam.PCollection) -> Any:  # good ones, lost ones
+        staged = (
+            refs.pipeline
+            | "Parts" >> beam.Create(staged_parts(self.folder), reshuffle=False)
+            | "ReadKeys" >> beam.FlatMap(read_keys)
+        )
+        sorted_out = (
+            {"refs": refs, "staged": staged}
+            | beam.CoGroupByKey()
+            | "Sort" >> beam.ParDo(_SortDoFn()).with_outputs("staged", main="fresh")
+        )
+        return sorted_out.fresh, sorted_out.staged
+
+
+def read_keys(part: str) -> Iterator[tuple[str, tuple[str, int, StagedRow]]]:
+    """The items of a part: item id, and revision, shard and place."""
+    with pa.ipc.open_file(storage.open_input(part)) as reader:
+        for number in range(reader.num_record_batches):
+            batch = reader.get_batch(number)
+            keys = zip(*(batch[name].to_pylist() for name in ("item_id", "revision", "shard")), strict=True)
+            for row, (item, revision, shard) in enumerate(keys):
+                yield item, (revision, shard, StagedRow(part, number, row))
+
+
+class _SortDoFn(beam.DoFn):
+    def __init__(self) -> None:
+        self._metrics = StageMetrics("resume")
+
+    def process(self, keyed):
+        _, groups = keyed
+        for ref in groups["refs"]:
+            self._metrics.taken()
+            kept = [(shard, place) for revision, shard, place in groups["staged"] if revision == ref.revision != ""]
+            if kept:
+                progress.add({"photos": 1, "resumed": 1})
+                yield beam.pvalue.TaggedOutput("staged", min(kept, key=lambda entry: dataclasses.astuple(entry[1])))
+            else:
+                self._metrics.passed()
+                yield ref
