@@ -1,5 +1,7 @@
 """Packaging: the top-level folders install as celebface.<folder>, so that nothing generic lands in site-packages."""
 
+import pathlib
+
 from setuptools import setup
 
 LAYERS = ("pipelines", "transforms", "models", "indexing")
@@ -8,10 +10,30 @@ setup(
     name="celebface",
     version="0.1.0",
     description="Which celebrity does each face look like? Face galleries and bulk matching on Apache Beam.",
-    long_description=open("README.md", encoding="utf-8").read() if __import__("os").path.exists("README.md") else "",
+    long_description=pathlib.Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
     packages=[f"celebface.{layer}" for layer in LAYERS],
     package_dir={f"celebface.{layer}": layer for layer in LAYERS},
     python_requires=">=3.11",
-    install_requires=[],
+    install_requires=[
+        "annoy>=1.17.3,<1.18",
+        "apache-beam>=2.77,<3",
+        "h5py>=3.11,<4",
+        "joblib>=1.4.2,<2",
+        "keras>=3.10,<4",
+        "mtcnn>=1.0,<1.1",
+        "numpy>=2.0,<3",
+        "pillow>=12.1.1,<13",
+        "pillow-heif>=1.1,<2",
+        "pyarrow>=18,<26",
+        "rich>=13,<16",
+        "tensorflow>=2.20,<3",
+    ],
+    extras_require={
+        "gcp": ["apache-beam[gcp]"],
+        "aws": ["apache-beam[aws]"],
+        "dev": ["build", "mypy", "pip-tools", "pytest", "pytest-timeout", "ruff"],
+    },
     entry_points={"console_scripts": ["celebface = celebface.pipelines.cli:main"]},
 )

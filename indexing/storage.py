@@ -8,7 +8,7 @@ import os
 import posixpath
 import secrets
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
 import pyarrow.fs
@@ -48,6 +48,10 @@ def absolute(uri: str) -> str:
     return uri if "://" in uri else os.path.abspath(uri)
 
 
+def _scratch(path: str) -> str:
+    return f"{path}.{secrets.token_hex(4)}.tmp"
+
+
 def read_bytes(uri: str) -> bytes:
     """Reads a whole file.
 
@@ -69,9 +73,20 @@ def write_bytes(uri: str, data: bytes) -> None:
     """Writes a whole file; a reader sees the old contents or the new, never part of them."""
     system, path = resolve(uri)
     system.create_dir(posixpath.dirname(path), recursive=True)
-    scratch = f"{path}.{secrets.token_hex(4)}.tmp"
+    scratch = _scratch(path)
     with system.open_output_stream(scratch, compression=None) as stream:
         stream.write(data)
+    system.move(scratch, path)
+
+
+def write_text_lines(uri: str, lines: Iterable[str]) -> None:
+    """Writes a text file of any length, UTF-8; a reader sees it whole or not at all."""
+    system, path = resolve(uri)
+    system.create_dir(posixpath.dirname(path), recursive=True)
+    scratch = _scratch(path)
+    with system.open_output_stream(scratch, compression=None) as stream:
+        for line in lines:
+            stream.write(line.encode())
     system.move(scratch, path)
 
 
@@ -100,9 +115,16 @@ def copy_file(source: str, target: str) -> None:
     source_system, source_path = resolve(source)
     system, path = resolve(target)
     system.create_dir(posixpath.dirname(path), recursive=True)
-    scratch = f"{path}.{secrets.token_hex(4)}.tmp"
+    scratch = _scratch(path)
     pyarrow.fs.copy_files(source_path, scratch, source_filesystem=source_system, destination_filesystem=system)
     system.move(scratch, path)
+
+
+def delete_file(uri: str) -> None:
+    """Deletes a file; no fault if it is not there."""
+    system, path = resolve(uri)
+    if system.get_file_info(path).is_file:
+        system.delete_file(path)
 
 
 def delete_tree(uri: str) -> None:

@@ -6,9 +6,11 @@ Inception-ResNet-v1 of Szegedy et al., 2016, as davidsandberg/facenet trained it
 
 from collections.abc import Mapping, Sequence
 
-import keras
 import numpy as np
-import tensorflow as tf
+
+from celebface.models.quiet_tensorflow import tf  # isort: skip  # before Keras, which loads TensorFlow too
+
+import keras
 from keras import layers
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 

@@ -16,7 +16,9 @@ from collections.abc import Sequence
 
 import joblib
 import numpy as np
-import tensorflow as tf
+
+from celebface.models.quiet_tensorflow import tf  # isort: skip  # before mtcnn, which loads TensorFlow too
+
 from mtcnn.network.onet import ONet
 from mtcnn.network.pnet import PNet
 from mtcnn.network.rnet import RNet

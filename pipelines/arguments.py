@@ -1,7 +1,6 @@
 """Command lines: what all commands share."""
 
 import argparse
-import os
 import pathlib
 import sys
 from typing import NoReturn
@@ -120,8 +119,3 @@ def positive(text: str) -> int:
     if value < 1:
         raise ValueError(text)
     return value
-
-
-def quiet_libraries() -> None:
-    """TensorFlow greets at every start; its warnings still come through. Call it before TensorFlow is loaded."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

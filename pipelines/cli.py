@@ -5,7 +5,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from celebface.pipelines.arguments import UsageError, quiet_libraries
+from celebface.pipelines.arguments import UsageError
 
 # Each command is a module with main(argv) -> exit code; only the one that runs is loaded.
 COMMANDS = {
@@ -14,6 +14,16 @@ COMMANDS = {
     "match": "find the people of a gallery whom the faces in photos look like",
     "evaluate": "measure verification accuracy on labelled pairs (the LFW protocol)",
 }
+
+# What Beam says at each start and what means nothing here: optional packages that are not used, and how the local
+# workers are set up.
+_MEANINGLESS = (
+    "apitools not found",
+    "Resource module is not available",
+    "No semi_persistent_directory found",
+    "--pipeline_type_check",
+    "If direct_num_workers is not equal to 1",
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,7 +44,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"celebface: there is no command {command!r}; see celebface --help\n")
         return 2
     _log_warnings()
-    quiet_libraries()
     module = importlib.import_module(f"celebface.pipelines.{command.replace('-', '_')}")
     try:
         return module.main(rest)
@@ -45,8 +54,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _log_warnings() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    for handler in logging.getLogger().handlers:  # Beam says so at each start where its gcp extra is not installed
-        handler.addFilter(lambda record: not record.getMessage().startswith("apitools not found"))
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_means_something)
+
+
+def _means_something(record: logging.LogRecord) -> bool:
+    message = record.getMessage()
+    return not any(known in message for known in _MEANINGLESS)
 
 
 def _usage() -> str:

@@ -3,8 +3,11 @@
 import argparse
 import collections
 import dataclasses
+import importlib
 import os
 import pathlib
+import shlex
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +19,7 @@ from apache_beam.portability.api import beam_provision_api_pb2
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
+from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
 from celebface.pipelines.arguments import LOCAL_RUNNER, Parser
 from celebface.pipelines.progress import ProgressBar
@@ -107,14 +111,15 @@ def run(
         return RunReport(_stage_counts(finished), time.monotonic() - start, name, 0)
     workers = _local_workers(options, photos_at_least)
     options.view_as(DirectOptions).direct_num_workers = workers
-    options.view_as(DirectOptions).direct_running_mode = "multi_processing" if workers > 1 else "in_memory"
     _share_cores(workers)
+    if workers == 1:
+        importlib.import_module("celebface.models.quiet_tensorflow")  # before the progress bar has the terminal
     with tempfile.TemporaryDirectory(prefix="celebface-progress-") as folder:
         os.environ[progress.FOLDER_VARIABLE] = folder
         progress.reset()
         try:
             with ProgressBar(pathlib.Path(folder), title):
-                pipeline = beam.Pipeline(runner=_local_runner(options), options=options)
+                pipeline = beam.Pipeline(runner=_local_runner(options, workers), options=options)
                 build(pipeline)
                 finished = pipeline.run()
                 finished.wait_until_finish()
@@ -142,15 +147,19 @@ def _share_cores(workers: int) -> None:
         os.environ.setdefault(variable, threads)
 
 
-def _local_runner(options: PipelineOptions) -> FnApiRunner:
-    """Beam's DirectRunner first looks for a Go binary on the network, and FnApiRunner by itself keeps the pipeline
-    options from its worker processes; built this way it does neither."""
+def _local_runner(options: PipelineOptions, workers: int) -> FnApiRunner:
+    """Beam's local engine, with our worker processes.
+
+    Beam's DirectRunner would first look for a Go binary on the network. Its multi-processing mode keeps the pipeline
+    options from the workers, and lets them write their log to the terminal; so the processes are asked for here.
+    """
     encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options())
-    return FnApiRunner(
-        provision_info=ExtendedProvisionInfo(
-            beam_provision_api_pb2.ProvisionInfo(retrieval_token="unused", pipeline_options=encoded)
-        )
-    )
+    provision = beam_provision_api_pb2.ProvisionInfo(retrieval_token="unused", pipeline_options=encoded)
+    processes = None
+    if workers > 1:
+        command = shlex.join([sys.executable, "-m", "celebface.pipelines.local_worker"])
+        processes = SubprocessSDKEnvironment.from_command_string(command)
+    return FnApiRunner(default_environment=processes, provision_info=ExtendedProvisionInfo(provision))
 
 
 def _stage_counts(result: beam.runners.runner.PipelineResult) -> dict[str, StageCounts]:

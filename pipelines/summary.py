@@ -17,6 +17,12 @@ def console() -> Console:
     return Console(highlight=False, soft_wrap=True)
 
 
+def error_console() -> Console:
+    """Where progress is shown: stderr, silent if it is no terminal."""
+    found = Console(stderr=True)
+    return found if found.is_terminal else Console(stderr=True, quiet=True)
+
+
 def plain(text: str) -> str:
     """A name from outside as one line without control characters, so that it cannot steer a terminal."""
     return "".join(" " if character.isspace() else "�" if _steers(character) else character for character in text)

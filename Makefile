@@ -1,0 +1,70 @@
+# Variables that a user may set, as in: make match PHOTOS="a.jpg folder/" GALLERY=galleries/friends
+PYTHON    ?= python3
+VENV      ?= .venv
+SOURCE    ?=
+PHOTOS    ?=
+GALLERY   ?= galleries/celebrities
+OUTPUT    ?=
+ENCODER   ?=
+RUNNER    ?= DirectRunner
+BEAM_ARGS ?=
+
+BIN := $(VENV)/bin
+LAYERS := pipelines transforms models indexing
+
+# Annoy has no wheels. By itself it compiles for the processor at hand and with -ffast-math, under which some compilers
+# build an index that silently returns a single neighbour. The variable replaces all of its flags.
+ifeq ($(shell uname -m),x86_64)
+ANNOY_MARCH := -march=x86-64-v3,
+endif
+ANNOY_FLAGS := -O3,$(ANNOY_MARCH)-std=c++14,-fpermissive,-DANNOYLIB_MULTITHREADED_BUILD
+
+# Unset variables leave the command's own default.
+flag = $(if $(2),--$(1)=$(2))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup models build-gallery match evaluate test lint lock clean
+
+help: ## Show this help
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo "  variables: SOURCE, PHOTOS, GALLERY, OUTPUT, ENCODER, RUNNER, BEAM_ARGS"
+
+setup: $(VENV)/.installed ## Make the virtual environment with the locked versions
+
+$(VENV)/.installed: requirements.lock setup.py pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	sed -n '/^annoy==/,/^[^ ]/{/^annoy==/p;/^  /p}' requirements.lock | sed '/# via/d;/^ *#/d' > $(VENV)/annoy.lock
+	ANNOY_COMPILER_ARGS="$(ANNOY_FLAGS)" $(BIN)/python -m pip install --quiet --no-cache-dir --no-binary annoy \
+		--require-hashes --no-deps --requirement $(VENV)/annoy.lock
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	touch $@
+
+models: setup ## Fetch the pre-trained FaceNet and the sample photos
+	@$(BIN)/celebface fetch-models
+
+build-gallery: models ## Build and publish a gallery; SOURCE (default: the sample), OUTPUT (its root folder)
+	$(BIN)/celebface build-gallery $(foreach place,$(SOURCE),--source=$(place)) $(call flag,output_root,$(OUTPUT)) \
+		$(call flag,encoder,$(ENCODER)) --runner=$(RUNNER) $(BEAM_ARGS)
+
+match: models ## Match PHOTOS (default: the sample's) against GALLERY; OUTPUT (folder of the results)
+	@test -e $(GALLERY) || $(MAKE) --no-print-directory build-gallery OUTPUT=$(patsubst %/,%,$(dir $(GALLERY)))
+	$(BIN)/celebface match $(or $(PHOTOS),$$($(BIN)/celebface fetch-models --print_sample val)) --gallery=$(GALLERY) \
+		$(call flag,output,$(OUTPUT)) $(call flag,encoder,$(ENCODER)) --runner=$(RUNNER) $(BEAM_ARGS)
+
+test: models ## Run the tests
+	$(BIN)/python -m pytest
+
+lint: setup ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	mkdir -p build/types/celebface && ln -sfn $(foreach layer,$(LAYERS),$(CURDIR)/$(layer)) build/types/celebface/
+	cd build/types && MYPYPATH=. ../../$(BIN)/mypy --config-file ../../pyproject.toml -p celebface
+
+lock: setup ## Solve requirements.lock anew from setup.py
+	$(BIN)/pip-compile --quiet --upgrade --extra dev --generate-hashes --strip-extras --allow-unsafe \
+		--no-emit-index-url --no-emit-find-links --output-file requirements.lock setup.py
+
+clean: ## Remove the virtual environment and what builds leave
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

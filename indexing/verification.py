@@ -1,0 +1,110 @@
+"""How well distances tell people apart: the measures of the LFW protocol."""
+
+import dataclasses
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class RateAt:
+    """VAL@FAR: the share of same-person pairs accepted where a stated share of other pairs is.
+
+    Attributes:
+      false_match_rate: The stated share.
+      tau: Largest threshold that keeps it.
+      true_match_rate: Share of same-person pairs with D <= tau.
+    """
+
+    false_match_rate: float
+    tau: float
+    true_match_rate: float
+
+
+def accuracy(distances: np.ndarray, same: np.ndarray, tau: float) -> float:
+    """Share of pairs judged rightly by D <= tau.
+
+    Args:
+      distances: float [P], D; NaN where a photo gave no face, which is judged "different".
+      same: bool [P], the truth.
+      tau: Threshold.
+    """
+    return float(np.mean((distances <= tau) == same))
+
+
+def best_tau(distances: np.ndarray, same: np.ndarray) -> float:
+    """The threshold of the best accuracy, in the middle of the gap it lies in; the smallest of equals."""
+    ends = np.unique(distances[np.isfinite(distances)])
+    if not len(ends):
+        return 0.0
+    between = np.concatenate([[ends[0] / 2], (ends[:-1] + ends[1:]) / 2, [ends[-1]]])
+    genuine, impostor = np.sort(distances[same]), np.sort(distances[~same])
+    right = np.searchsorted(genuine, between, "right") - np.searchsorted(impostor, between, "right")
+    return float(between[np.argmax(right)])
+
+
+def cross_validated(distances: np.ndarray, same: np.ndarray, folds: np.ndarray) -> np.ndarray:
+    """Accuracy on each fold with the threshold that is best on all others, as LFW prescribes.
+
+    Args:
+      distances: float [P], D.
+      same: bool [P], the truth.
+      folds: int [P], the fold of each pair; at least two folds.
+
+    Returns:
+      float [F], accuracies.
+    """
+    scores = []
+    for fold in np.unique(folds):
+        tested = folds == fold
+        tau = best_tau(distances[~tested], same[~tested])
+        scores.append(accuracy(distances[tested], same[tested], tau))
+    return np.array(scores)
+
+
+def true_match_rate_at(distances: np.ndarray, same: np.ndarray, false_match_rate: float) -> RateAt:
+    """VAL@FAR; pairs without a face count as rejected."""
+    impostor = np.sort(np.nan_to_num(distances[~same], nan=np.inf))
+    accepted = int(np.floor(false_match_rate * len(impostor)))
+    tau = float(np.nextafter(impostor[accepted], 0)) if accepted < len(impostor) else float(impostor[-1])
+    return RateAt(false_match_rate, tau, float(np.mean(distances[same] <= tau)))
+
+
+def area_under_curve(distances: np.ndarray, same: np.ndarray) -> float:
+    """AUC: the chance that a same-person pair is nearer than another pair, equals counting half (Mann-Whitney)."""
+    genuine, impostor = (np.nan_to_num(distances[part], nan=np.inf) for part in (same, ~same))
+    impostor = np.sort(impostor)
+    farther = len(impostor) - np.searchsorted(impostor, genuine, "right")
+    level = np.searchsorted(impostor, genuine, "right") - np.searchsorted(impostor, genuine, "left")
+    return float(np.mean(farther + level / 2) / len(impostor))
+
+
+def equal_error_rate(distances: np.ndarray, same: np.ndarray) -> float:
+    """EER: where the shares of false matches and of false non-matches meet."""
+    taus = np.unique(distances[np.isfinite(distances)])
+    genuine, impostor = np.sort(distances[same]), np.sort(distances[~same])
+    missed = 1 - np.searchsorted(genuine, taus, "right") / len(genuine)
+    matched = np.searchsorted(impostor, taus, "right") / len(impostor)
+    place = int(np.argmin(np.abs(missed - matched)))
+    return float((missed[place] + matched[place]) / 2)
+
+
+def rank_one(vectors: np.ndarray, people: np.ndarray) -> tuple[float, int, int]:
+    """1:N identification with one enrolled photo each: the first of a person's, the others are probes.
+
+    Args:
+      vectors: float32 [N, d], unit rows.
+      people: [N], who is on each.
+
+    Returns:
+      Share of probes whose nearest enrolled photo is their own person's, number of people, number of probes.
+    """
+    _, first = np.unique(people, return_index=True)
+    probes = np.setdiff1d(np.arange(len(people)), first)
+    if not len(probes):
+        return float("nan"), len(first), 0
+    right = 0
+    for start in range(0, len(probes), 1024):  # bounds the matrix of distances
+        rows = probes[start : start + 1024]
+        nearest = np.argmax(vectors[rows] @ vectors[first].T, axis=1)  # largest cosine is smallest D
+        right += int(np.sum(people[first[nearest]] == people[rows]))
+    return right / len(probes), len(first), len(probes)

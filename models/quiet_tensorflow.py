@@ -1,0 +1,48 @@
+"""Imports TensorFlow without its greetings. Import it before anything else that loads TensorFlow.
+
+TensorFlow's C++ side writes to stderr while it is loaded, before any setting of its own is heeded. What it writes is
+caught, and all but the known greetings is passed on.
+"""
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+
+_GREETINGS = (
+    "oneDNN custom operations are on",
+    "All log messages before absl::InitializeLog",
+    "This TensorFlow binary is optimized to use available CPU instructions",
+    "To enable the following instructions",
+    "Could not find cuda drivers on your machine",
+    "Unable to register cuDNN factory",
+    "Unable to register cuBLAS factory",
+    "Unable to register cuFFT factory",
+    "computation_placer already registered",
+)
+
+
+@contextlib.contextmanager
+def _without_greetings() -> Iterator[None]:
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as caught:
+        os.dup2(caught.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(kept, 2)
+            os.close(kept)
+            caught.seek(0)
+            for line in caught.read().decode(errors="replace").splitlines():
+                if not any(greeting in line for greeting in _GREETINGS):
+                    sys.stderr.write(f"{line}\n")
+
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # no notices about graphs being rewritten
+with _without_greetings():
+    import tensorflow as tf
+
+__all__ = ["tf"]

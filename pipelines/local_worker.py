@@ -1,0 +1,14 @@
+"""A worker process of a local run: Beam's own, whose log goes to the driver and not to the terminal as well.
+
+Beam's first message in a process makes Python's logging write everything to stderr, unless a handler is there.
+"""
+
+import logging
+import sys
+
+logging.getLogger().addHandler(logging.NullHandler())
+
+from apache_beam.runners.worker import sdk_worker_main  # noqa: E402  # after the handler
+
+if __name__ == "__main__":
+    sdk_worker_main.main(sys.argv)
