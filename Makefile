@@ -49,9 +49,11 @@ build-gallery: models ## Build and publish a gallery; SOURCE (default: the sampl
 		$(call flag,encoder,$(ENCODER)) --runner=$(RUNNER) $(BEAM_ARGS)
 
 match: models ## Match PHOTOS (default: the sample's) against GALLERY; OUTPUT (folder of the results)
-	@test -e $(GALLERY) || $(MAKE) --no-print-directory build-gallery OUTPUT=$(patsubst %/,%,$(dir $(GALLERY)))
-	$(BIN)/celebface match $(or $(PHOTOS),$$($(BIN)/celebface fetch-models --print_sample val)) --gallery=$(GALLERY) \
-		$(call flag,output,$(OUTPUT)) $(call flag,encoder,$(ENCODER)) --runner=$(RUNNER) $(BEAM_ARGS)
+ifeq ($(origin GALLERY),file)
+	@test -e $(GALLERY)/LATEST || $(MAKE) --no-print-directory build-gallery OUTPUT= SOURCE=
+endif
+	$(BIN)/celebface match $(or $(PHOTOS),--sample) --gallery=$(GALLERY) $(call flag,output,$(OUTPUT)) \
+		$(call flag,encoder,$(ENCODER)) --runner=$(RUNNER) $(BEAM_ARGS)
 
 test: models ## Run the tests
 	$(BIN)/python -m pytest

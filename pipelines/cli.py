@@ -1,6 +1,7 @@
 """The celebface command."""
 
 import importlib
+import importlib.metadata
 import logging
 import sys
 from collections.abc import Sequence
@@ -39,6 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_usage())
         return 0 if arguments else 2
+    if arguments[0] == "--version":
+        print(f"celebface {importlib.metadata.version('celebface')}")
+        return 0
     command, *rest = arguments
     if command not in COMMANDS:
         sys.stderr.write(f"celebface: there is no command {command!r}; see celebface --help\n")

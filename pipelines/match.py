@@ -21,6 +21,7 @@ from celebface.indexing.gallery import Gallery
 from celebface.indexing.manifest import BadBundle
 from celebface.models.encoder_card import BadEncoder
 from celebface.models.faces import QualityGate, ReaderConfig
+from celebface.models.weights import sample_folder
 from celebface.pipelines import arguments, execution, report, summary
 from celebface.pipelines.arguments import Parser, UsageError
 from celebface.transforms.detect import DetectFaces
@@ -90,6 +91,7 @@ def parse_args(argv: Sequence[str]) -> tuple[MatchConfig, list[str]]:
     parser = Parser("match", __doc__, _EXAMPLES)
     parser.add_argument("photo", nargs="*", help="photos, folders, or quoted patterns")
     parser.add_argument("--photos", action="append", default=[], metavar="PHOTO", help="the same, as a flag")
+    parser.add_argument("--sample", action="store_true", help="the sample's photos, 25 of its 5 celebrities")
     parser.add_argument("--gallery", default="galleries/celebrities", metavar="FOLDER",
                         help="<root>/<name>, or <root>/<name>/<version> (default: %(default)s)")  # fmt: skip
     parser.add_argument("--output", default="matches", metavar="FOLDER",
@@ -116,7 +118,7 @@ def parse_args(argv: Sequence[str]) -> tuple[MatchConfig, list[str]]:
         parser.error("--one_face and --all_faces exclude each other")
     if args.tau is not None and not 0 <= args.tau <= 4:
         parser.error(f"--tau must lie in 0..4, not {args.tau}")
-    places = (*args.photo, *args.photos)
+    places = [*args.photo, *args.photos, *([str(sample_folder(args.cache, "val"))] if args.sample else [])]
     if not places:
         parser.error("name the photos: celebface match PHOTO...")
     try:
