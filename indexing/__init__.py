@@ -1,0 +1,1 @@
+"""From vectors to a published gallery, and back to the people in it."""

@@ -2,13 +2,14 @@
 
 import os
 import tempfile
+from typing import Literal
 
 import numpy as np
 from annoy import AnnoyIndex
 
 TREES = 50
 SEED = 20150312  # arXiv's date of the FaceNet paper; any fixed number would do
-_METRIC = "euclidean"  # on unit vectors its order is that of D = squared L2
+_METRIC: Literal["euclidean"] = "euclidean"  # on unit vectors its order is that of D = squared L2
 _SELF_TEST_ROWS = 50
 
 

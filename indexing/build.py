@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -36,7 +37,7 @@ def read_faces(shards: list[str]) -> Iterator[pa.Table]:
             yield pq.read_table(stream, columns=[*LABEL_COLUMNS, "embedding"])
 
 
-def build_index(shards: list[str], folder: str) -> dict[str, object]:
+def build_index(shards: list[str], folder: str) -> dict[str, Any]:
     """Writes a version's index files.
 
     Args:

@@ -91,7 +91,10 @@ class Gallery:
         search_k, asked = int(self.manifest.index["search_k"]), max(100, 10 * count)
         while True:
             exhaustive = asked >= len(self)
-            rows = np.arange(len(self)) if exhaustive else search.candidates(self._index, query, asked, max(search_k, asked))
+            if exhaustive:
+                rows = np.arange(len(self))
+            else:
+                rows = search.candidates(self._index, query, asked, max(search_k, asked))
             best, distances = search.rerank(query, self._vectors, rows, len(rows))
             people, first = np.unique(self._people[best], return_index=True)
             if exhaustive or len(people) >= count:

@@ -1,7 +1,7 @@
 """The life of a published gallery: versions that never change, and a pointer to the latest.
 
-    <root>/<name>/<version>/...            files first, manifest.json last of them
-    <root>/<name>/LATEST                   the version's name, moved when all of it is there
+<root>/<name>/<version>/...            files first, manifest.json last of them
+<root>/<name>/LATEST                   the version's name, moved when all of it is there
 """
 
 import datetime

@@ -1,0 +1,1 @@
+"""The neural networks and the face path around them. TensorFlow, no Beam."""

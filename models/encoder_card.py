@@ -133,7 +133,8 @@ def weights_digest(weights: Mapping[str, np.ndarray]) -> str:
 def weights_to_bytes(weights: Mapping[str, np.ndarray]) -> bytes:
     """The weights as the bytes of weights.npz."""
     buffer = io.BytesIO()
-    np.savez(buffer, **{name.replace("/", "|"): array for name, array in weights.items()})  # "/" would make folders
+    arrays: dict[str, Any] = {name.replace("/", "|"): array for name, array in weights.items()}  # "/" makes folders
+    np.savez(buffer, **arrays)
     return buffer.getvalue()
 
 

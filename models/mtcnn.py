@@ -141,9 +141,7 @@ class FaceDetector:
         boxes = [mine[_survivors(mine[:, 1:5], _NMS_REFINE)] for mine in kept]
         return _squared(np.concatenate(boxes)) if boxes else faces
 
-    def _output(
-        self, runs: Sequence["_Run"], faces: np.ndarray, shapes: Sequence[tuple[int, ...]]
-    ) -> list[Detections]:
+    def _output(self, runs: Sequence["_Run"], faces: np.ndarray, shapes: Sequence[tuple[int, ...]]) -> list[Detections]:
         offsets, points, probabilities = _on_faces(self._onet, _O_SIDE, runs, faces, widths=(4, 10, 2))
         spans = faces[:, 3:5] - faces[:, 1:3] + 1
         landmarks = points.reshape(-1, 2, 5).transpose(0, 2, 1) * spans[:, None] + faces[:, None, 1:3] - 1
@@ -192,7 +190,7 @@ class _Run:
 
 
 def _runs(images: Sequence[np.ndarray], min_faces: Sequence[float]) -> list[_Run]:
-    """Groups images by exact size: padding to a common one would shift the pyramid's sampling, and with it the boxes."""
+    """Groups images by exact size; padding to a common one would shift the pyramid's sampling and so the boxes."""
     groups: dict[tuple[int, int, int], list[int]] = {}
     for i, (image, min_face) in enumerate(zip(images, min_faces, strict=True)):
         step = int(min_face) // _MIN_FACE_STEP * _MIN_FACE_STEP
@@ -256,8 +254,9 @@ def _cut_patches(side: int, runs: Sequence[_Run], faces: np.ndarray) -> tuple[np
         # corrections verify better with that small shift than without it (LFW pairs: 0.9927 against 0.9910).
         corners = faces[mine][:, (2, 1, 4, 3)] / (height, width, height, width)
         places = np.array([position[int(image)] for image in faces[mine, 0]], np.int32)
-        cut = tf.image.crop_and_resize(run.batch, corners.astype(np.float32), places, (side, side),
-                                       extrapolation_value=127.5)  # fmt: skip
+        cut = tf.image.crop_and_resize(
+            run.batch, corners.astype(np.float32), places, (side, side), extrapolation_value=127.5
+        )
         rows.append(mine)
         patches.append(cut.numpy())
     return np.concatenate(rows), np.concatenate(patches)

@@ -25,8 +25,20 @@ pillow_heif.register_heif_opener()
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "HEIF", "GIF", "BMP", "TIFF", "PPM")
 
 # Pillow's readers report broken input with all of these; which one depends on the format and on where the damage is.
-_BROKEN_INPUT = (OSError, SyntaxError, ValueError, IndexError, TypeError, EOFError, KeyError, OverflowError,
-                 MemoryError, RuntimeError, struct.error, zlib.error)  # fmt: skip
+_BROKEN_INPUT = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    IndexError,
+    TypeError,
+    EOFError,
+    KeyError,
+    OverflowError,
+    MemoryError,
+    RuntimeError,
+    struct.error,
+    zlib.error,
+)
 
 # libjpeg can decode at 1/2, 1/4 and 1/8 of the size for a fraction of the cost.
 _JPEG_REDUCTIONS = (8, 4, 2)

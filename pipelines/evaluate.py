@@ -167,13 +167,24 @@ def main(argv: Sequence[str]) -> int:
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = Parser("evaluate", __doc__, _EXAMPLES)
-    parser.add_argument("--images", type=pathlib.Path, required=True, metavar="FOLDER",
-                        help="photos as <person>/<person>_0001.jpg")  # fmt: skip
-    parser.add_argument("--pairs", type=pathlib.Path, required=True, metavar="FILE",
-                        help="lines 'name i j' (one person) and 'name i name j' (two), tabs between")  # fmt: skip
+    parser.add_argument(
+        "--images", type=pathlib.Path, required=True, metavar="FOLDER", help="photos as <person>/<person>_0001.jpg"
+    )
+    parser.add_argument(
+        "--pairs",
+        type=pathlib.Path,
+        required=True,
+        metavar="FILE",
+        help="lines 'name i j' (one person) and 'name i name j' (two), tabs between",
+    )
     parser.add_argument("--tau", type=float, metavar="D", help="threshold to judge at (default: the encoder's best)")
-    parser.add_argument("--folds", type=arguments.positive, default=10, metavar="N",
-                        help="folds to make where the list has none (default: %(default)s)")  # fmt: skip
+    parser.add_argument(
+        "--folds",
+        type=arguments.positive,
+        default=10,
+        metavar="N",
+        help="folds to make where the list has none (default: %(default)s)",
+    )
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the results there too")
     arguments.add_encoder_flags(parser)
     arguments.add_cache_flag(parser)
@@ -277,4 +288,3 @@ def _print(found: Evaluation) -> None:
         out.print(line, markup=False)
     for path in found.no_face:
         out.print(f"no face: {summary.plain(path)}", markup=False)
-

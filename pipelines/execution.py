@@ -83,9 +83,7 @@ def runner_name(argv: Sequence[str]) -> str:
     return PipelineOptions(list(argv)).view_as(StandardOptions).runner or LOCAL_RUNNER
 
 
-def run(
-    build: Callable[[beam.Pipeline], None], argv: Sequence[str], photos_at_least: int, title: str
-) -> RunReport:
+def run(build: Callable[[beam.Pipeline], None], argv: Sequence[str], photos_at_least: int, title: str) -> RunReport:
     """Runs a pipeline to its end.
 
     Args:
@@ -172,9 +170,12 @@ def _stage_counts(result: beam.runners.runner.PipelineResult) -> dict[str, Stage
             items_in=values["items_in"],
             items_out=values.get("items_out", 0),
             lost={name.removeprefix(LOST): count for name, count in values.items() if name.startswith(LOST)},
-            seconds={name.removesuffix(MICROSECONDS): count / 1e6 for name, count in values.items()
-                     if name.endswith(MICROSECONDS)},
-        )  # fmt: skip
+            seconds={
+                name.removesuffix(MICROSECONDS): count / 1e6
+                for name, count in values.items()
+                if name.endswith(MICROSECONDS)
+            },
+        )
         for stage, values in counters.items()
         if "items_in" in values
     }

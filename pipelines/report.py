@@ -3,10 +3,11 @@
 import collections
 import dataclasses
 import datetime
+import hashlib
 import importlib.metadata
 import json
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -104,6 +105,15 @@ def run_report(report: RunReport, ledger: LedgerCounts, config: Mapping[str, Any
         "versions": versions(),
         "config": dict(config),
     }
+
+
+def fingerprint(decides: Sequence[Any]) -> str:
+    """12 hex digits over what decides a run's rows.
+
+    Runs that would make the same rows share a staging folder by it, and go on with each other's work.
+    """
+    text = json.dumps([versions()["celebface"], *decides], default=dataclasses.asdict)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def write_json(uri: str, body: Mapping[str, Any]) -> None:

@@ -34,7 +34,9 @@ def load_card(uri: str) -> EncoderCard:
     try:
         return EncoderCard.from_json(storage.read_bytes(_card_uri(uri)))
     except FileNotFoundError as error:
-        raise BadEncoder(f"there is no encoder at {uri}; the default one is fetched by: celebface fetch-models") from error
+        raise BadEncoder(
+            f"there is no encoder at {uri}; the default one is fetched by: celebface fetch-models"
+        ) from error
 
 
 def load_encoder(uri: str, precision: str) -> "FaceEncoder":

@@ -53,10 +53,7 @@ class WriteShards(beam.PTransform):
             | "Empty" >> beam.Map(lambda shard: (shard, None)).with_output_types(tuple[int, StagedRow | None])
         )
         return (
-            (staged, numbers)
-            | beam.Flatten()
-            | beam.GroupByKey()
-            | "Write" >> beam.ParDo(_WriteShardDoFn(self.layout))
+            (staged, numbers) | beam.Flatten() | beam.GroupByKey() | "Write" >> beam.ParDo(_WriteShardDoFn(self.layout))
         )
 
 
@@ -125,8 +122,9 @@ def write_shard(outcomes: pa.Table, shard: int, layout: ShardLayout) -> list[str
     for name, content, schema in ((layout.table, table, layout.rows), ("ledger", outcomes, LEDGER)):
         file = f"{name}-{shard:05d}-of-{layout.shards:05d}.parquet"
         buffer = io.BytesIO()
-        pq.write_table(content.select(schema.names).cast(schema), buffer, compression="zstd",
-                       row_group_size=_ROWS_PER_GROUP)  # fmt: skip
+        pq.write_table(
+            content.select(schema.names).cast(schema), buffer, compression="zstd", row_group_size=_ROWS_PER_GROUP
+        )
         storage.write_bytes(storage.join(layout.folder, file), buffer.getvalue())
         names.append(file)
     return names

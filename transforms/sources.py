@@ -16,7 +16,25 @@ from celebface.transforms.records import Outcome, PhotoRef, skipped
 
 STAGE = "list"
 PHOTO_SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .webp .avif .heic .heif .gif .bmp .tif .tiff .ppm .pgm .pnm".split()
+    f".{name}"
+    for name in [
+        "jpg",
+        "jpeg",
+        "jpe",
+        "jfif",
+        "png",
+        "webp",
+        "avif",
+        "heic",
+        "heif",
+        "gif",
+        "bmp",
+        "tif",
+        "tiff",
+        "ppm",
+        "pgm",
+        "pnm",
+    ]
 )
 
 
@@ -113,7 +131,7 @@ def _ref(path: str, identity: str, listed: Reason = Reason.NONE) -> PhotoRef:
 
 
 class ListPhotos(beam.PTransform):
-    """Lists sources. From PCollection[PhotoSource] to keyed references, (item id, PhotoRef), and outcomes of the rest."""
+    """PhotoSource to keyed references, (item id, PhotoRef), and outcomes of files that are no photos."""
 
     def expand(self, sources: beam.PCollection) -> Any:  # good ones, lost ones
         listed = sources | beam.ParDo(_ListPhotosDoFn()).with_outputs("lost", main="refs")

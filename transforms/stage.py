@@ -49,8 +49,8 @@ class StageOutcomes(beam.PTransform):
     shards: int
 
     def expand(self, outcomes: beam.PCollection) -> beam.PCollection:
-        staged = outcomes | beam.ParDo(_StageOutcomesDoFn(self.folder, self.rows, self.shards))
-        return staged
+        stage = beam.ParDo(_StageOutcomesDoFn(self.folder, self.rows, self.shards))
+        return outcomes | stage.with_output_types(tuple[int, StagedRow])
 
 
 class _StageOutcomesDoFn(beam.DoFn):
@@ -98,7 +98,8 @@ def write_part(outcomes: Sequence[Outcome], folder: str, rows: pa.Schema, shards
     names = "".join(outcome.ref.item_id + outcome.ref.revision for outcome in outcomes)
     part = storage.join(folder, f"part-{hashlib.sha256(names.encode()).hexdigest()[:16]}.arrow")
     schema = staging_schema(rows)
-    buffer, places = io.BytesIO(), []
+    buffer = io.BytesIO()
+    places: list[tuple[int, StagedRow]] = []
     with pa.ipc.new_file(buffer, schema) as writer:
         for batch, (shard, members) in enumerate(sorted(by_shard.items())):
             records = [

@@ -44,7 +44,8 @@ def read_outcomes(places: Iterable[StagedRow]) -> pa.Table | None:
     batches = []
     for part, wanted in sorted(by_part.items()):
         with pa.ipc.open_file(storage.open_input(part)) as reader:
-            batches += [reader.get_batch(number).take(pa.array(sorted(rows))) for number, rows in sorted(wanted.items())]
+            for number, rows in sorted(wanted.items()):
+                batches.append(reader.get_batch(number).take(pa.array(sorted(rows))))
     if not batches:
         return None
     return pa.Table.from_batches(batches).sort_by([("uri", "ascending"), ("item_id", "ascending")])
