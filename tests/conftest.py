@@ -4,6 +4,7 @@ import os
 import pathlib
 
 import pytest
+
 from celebface.models import weights
 
 # --- data -------------------------------------------------------------------------------------------------------------

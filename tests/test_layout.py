@@ -1,0 +1,77 @@
+"""The import rule: pipelines -> transforms -> {models, indexing}, never back; heavy libraries only at the edge."""
+
+import ast
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+MAY_IMPORT = {
+    "pipelines": {"pipelines", "transforms", "models", "indexing"},
+    "transforms": {"transforms", "models", "indexing"},
+    "models": {"models"},
+    "indexing": {"indexing"},
+}
+# What steps share; everything else in transforms is a step, and steps meet only in pipelines.
+SHARED_BY_STEPS = {"records", "metrics", "progress", "staged"}
+
+
+def imported_modules(path: pathlib.Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            found |= {node.module or ""} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def modules(layer: str) -> list[pathlib.Path]:
+    return sorted((ROOT / layer).glob("*.py"))
+
+
+@pytest.mark.parametrize("layer", MAY_IMPORT)
+def test_layers_import_downwards_only(layer):
+    for path in modules(layer):
+        layers = {name.split(".")[1] for name in imported_modules(path) if name.startswith("celebface.")}
+        assert layers <= MAY_IMPORT[layer], path
+
+
+@pytest.mark.parametrize("folder", [*MAY_IMPORT, "tests", "benchmarks"])
+def test_no_layer_is_imported_by_its_bare_name(folder):
+    for path in sorted((ROOT / folder).glob("*.py")):
+        assert not {name.split(".")[0] for name in imported_modules(path)} & MAY_IMPORT.keys(), path
+
+
+def test_steps_do_not_import_steps():
+    for path in modules("transforms"):
+        if path.stem in ("__init__", *SHARED_BY_STEPS):
+            continue
+        names = {name.split(".")[2] for name in imported_modules(path) if name.startswith("celebface.transforms.")}
+        assert names <= SHARED_BY_STEPS, path
+
+
+@pytest.mark.parametrize(("layer", "banned"), [("models", "apache_beam"), ("indexing", "apache_beam"), ("indexing", "tensorflow")])
+def test_libraries_stay_out_of_layers(layer, banned):
+    for path in modules(layer):
+        assert banned not in {name.split(".")[0] for name in imported_modules(path)}, path
+
+
+@pytest.mark.parametrize(
+    ("module", "banned"),
+    [
+        ("celebface.transforms.records", ("apache_beam", "tensorflow")),
+        ("celebface.indexing.gallery", ("apache_beam", "tensorflow")),
+        ("celebface.models.faces", ("apache_beam", "tensorflow")),
+        ("celebface.pipelines.cli", ("apache_beam", "tensorflow")),
+        ("celebface.pipelines.match", ("tensorflow",)),  # the driver of a run with worker processes
+        ("celebface.pipelines.build_gallery", ("tensorflow",)),
+    ],
+)
+def test_loading_a_module_does_not_load(module, banned):
+    code = f"import sys, {module}; print([name for name in {banned!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/")
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,200 @@
+"""celebface match, whole, with the real models."""
+
+import csv
+import json
+import os
+import pathlib
+import shutil
+
+import images
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from celebface.indexing import publish, schemas
+from celebface.models import encoder_card
+from celebface.pipelines import cli
+
+
+def rows(output: pathlib.Path, name: str) -> list[dict]:
+    return [row for path in sorted(output.glob(f"{name}-*.parquet")) for row in pq.read_table(path).to_pylist()]
+
+
+def match(gallery: pathlib.Path, output: pathlib.Path, *arguments: str) -> int:
+    return cli.main(["match", f"--gallery={gallery}", f"--output={output}", *map(str, arguments)])
+
+
+@pytest.fixture(scope="module")
+def matched(gallery, probes, tmp_path_factory) -> pathlib.Path:
+    """The results for the sample's photos."""
+    output = tmp_path_factory.mktemp("out") / "matches"
+    assert match(gallery, output, probes) == 0
+    return output
+
+
+def test_every_photo_of_the_sample_finds_its_person(matched, probes):
+    first = [row for row in rows(matched, "matches") if row["rank"] == 1]
+    assert len(first) == 25
+    assert {row["photo_uri"] for row in first} == {str(path) for path in probes.glob("*/*.jpg")}
+    assert [pathlib.Path(row["photo_uri"]).parent.name for row in first] == [row["identity"] for row in first]
+    assert {row["verdict"] for row in first} == {"match"}
+
+
+def test_ranks_run_over_people_by_distance(matched, gallery):
+    faces = {}
+    for row in rows(matched, "matches"):
+        faces.setdefault((row["photo_uri"], row["face_id"]), []).append(row)
+    sources = {row["face_id"]: row for row in rows(pathlib.Path(publish.find_version(str(gallery))), "faces")}
+    for ranked in faces.values():
+        assert [row["rank"] for row in ranked] == [1, 2, 3, 4, 5]
+        assert len({row["identity"] for row in ranked}) == 5
+        distances = [row["distance"] for row in ranked]
+        assert distances == sorted(distances) and 0 <= distances[0] and distances[-1] <= 4
+        for row in ranked:
+            assert row["margin"] == pytest.approx(distances[1] - distances[0], abs=1e-6)
+            assert row["similarity"] == pytest.approx(1 - row["distance"] / 2, abs=1e-6)
+            assert sources[row["gallery_face_id"]]["identity"] == row["identity"]
+            assert sources[row["gallery_face_id"]]["uri"] == row["gallery_uri"]
+
+
+def test_csv_says_what_parquet_says(matched):
+    with (matched / "matches.csv").open(newline="", encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    table = sorted(rows(matched, "matches"), key=lambda row: row["photo_uri"])
+    assert len(lines) == len(table) == 125
+    for line, row in zip(lines, table, strict=True):
+        assert [int(line[corner]) for corner in ("x0", "y0", "x1", "y1")] == row["box"]
+        assert (line["photo_uri"], line["identity"], int(line["rank"])) == (
+            row["photo_uri"],
+            row["identity"],
+            row["rank"],
+        )
+        assert float(line["distance"]) == pytest.approx(row["distance"], rel=1e-5)
+
+
+def test_results_have_the_schema_and_a_run_report(matched):
+    assert pq.read_schema(matched / "matches-00000-of-00001.parquet").equals(schemas.MATCHES)
+    assert pq.read_schema(matched / "ledger-00000-of-00001.parquet").equals(schemas.LEDGER)
+    report = json.loads((matched / "run.json").read_text())
+    assert report["items"] == {"items": 25, "done": None} | {
+        "items": 25, "statuses": {"done": 25}, "reasons": {}, "faces": 25
+    } | {"done": None} or report["items"]["statuses"] == {"done": 25}  # fmt: skip
+    assert sorted(path.name for path in matched.iterdir()) == [
+        "ledger-00000-of-00001.parquet", "matches-00000-of-00001.parquet", "matches.csv", "run.json"
+    ]  # fmt: skip
+
+
+def test_two_processes_and_other_batches_give_the_same_rows(matched, gallery, probes, tmp_path):
+    assert match(gallery, tmp_path / "out", probes, "--direct_num_workers=2", "--num_shards=3") == 0
+    assert len(list((tmp_path / "out").glob("matches-*-of-00003.parquet"))) == 3
+
+    def ordered(output):
+        return sorted(rows(output, "matches"), key=lambda row: (row["photo_uri"], row["face_id"], row["rank"]))
+
+    assert ordered(tmp_path / "out") == ordered(matched)
+
+
+def test_a_photo_with_many_faces(gallery, shared, tmp_path):
+    photo = shared / "data" / "photos" / "multiface.jpg"
+    assert match(gallery, tmp_path / "out", photo) == 0
+    (ledger,) = rows(tmp_path / "out", "ledger")
+    assert (ledger["status"], ledger["faces"]) == ("done", 6)
+    boxes = [row["box"] for row in rows(tmp_path / "out", "matches") if row["rank"] == 1]
+    areas = [(x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in boxes]
+    assert len(boxes) == 6 and areas == sorted(areas, reverse=True)
+    assert all(0 <= x0 < x1 <= 1200 and 0 <= y0 < y1 <= 630 for x0, y0, x1, y1 in boxes)
+    assert match(gallery, tmp_path / "one", photo, "--one_face") == 0
+    assert rows(tmp_path / "one", "ledger")[0]["faces"] == 1
+
+
+def test_every_kind_of_bad_photo_ends_in_one_ledger_row(gallery, portrait, tmp_path, capsys):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    expected = images.write_bad_folder(folder, portrait)
+    assert match(gallery, tmp_path / "out", folder) == 0
+    ledger = rows(tmp_path / "out", "ledger")
+    found = {os.path.basename(row["uri"]): (row["status"], row["reason"]) for row in ledger}
+    assert found == expected and len(ledger) == len(expected)
+    with_faces = {row["photo_uri"] for row in rows(tmp_path / "out", "matches")}
+    assert with_faces == {row["uri"] for row in ledger if row["status"] == "done"}
+    assert {row["identity"] for row in rows(tmp_path / "out", "matches") if row["rank"] == 1} == {"madonna"}
+    assert f"{len(expected)} photos" in capsys.readouterr().out
+
+
+def test_photos_without_any_face_are_no_failure(gallery, tmp_path, capsys):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    (folder / "grey.png").write_bytes(images.png(np.full((200, 200, 3), 128, np.uint8)))
+    assert match(gallery, tmp_path / "out", folder) == 0
+    assert rows(tmp_path / "out", "matches") == []
+    assert [row["reason"] for row in rows(tmp_path / "out", "ledger")] == ["no_face"]
+    assert "0 faces against 5 people" in capsys.readouterr().out
+
+
+def test_a_broken_budget_writes_the_ledger_alone(gallery, portrait, tmp_path, capsys):
+    (tmp_path / "bad.jpg").write_bytes(b"no photo")
+    assert match(gallery, tmp_path / "out", portrait, tmp_path / "bad.jpg", "--max_failed_ratio=0.4") == 1
+    assert sorted(path.name for path in (tmp_path / "out").iterdir() if not path.name.startswith(".")) == [
+        "ledger-00000-of-00001.parquet",
+        "run.json",
+    ]
+    assert "50% of the photos were rejected" in capsys.readouterr().err
+
+
+def test_results_replace_earlier_results_but_nothing_else(gallery, portrait, tmp_path, capsys):
+    output = tmp_path / "out"
+    assert match(gallery, output, portrait, "--num_shards=2") == 0
+    assert match(gallery, output, portrait) == 0
+    assert sorted(path.name for path in output.glob("matches-*")) == ["matches-00000-of-00001.parquet"]
+    (output / "thesis.txt").write_text("precious")
+    assert match(gallery, output, portrait) == 2
+    assert "thesis.txt" in capsys.readouterr().err
+    assert (output / "thesis.txt").read_text() == "precious"
+
+
+def test_tau_decides_the_verdict(gallery, portrait, tmp_path):
+    assert match(gallery, tmp_path / "out", portrait, "--tau=0.01", "--top_k=1") == 0
+    assert [row["verdict"] for row in rows(tmp_path / "out", "matches")] == ["lookalike"]
+
+
+def copy_of(gallery: pathlib.Path, target: pathlib.Path) -> pathlib.Path:
+    shutil.copytree(gallery, target)
+    return pathlib.Path(publish.find_version(str(target)))
+
+
+def test_another_encoder_is_refused(gallery, portrait, encoder, tmp_path, capsys):
+    folder = tmp_path / "encoder"
+    shutil.copytree(encoder, folder)
+    card = encoder_card.EncoderCard.from_json((folder / "card.json").read_bytes())
+    other = encoder_card.weights_from_bytes((folder / "weights.npz").read_bytes(), card)
+    other["Bottleneck/kernel"] = other["Bottleneck/kernel"] + 1e-3
+    (folder / "weights.npz").write_bytes(encoder_card.weights_to_bytes(other))
+    digest = encoder_card.weights_digest(other)
+    changed = encoder_card.dataclasses.replace(card, weights_sha256=digest)
+    (folder / "card.json").write_text(changed.to_json())
+    assert match(gallery, tmp_path / "out", portrait, f"--encoder={folder}") == 2
+    error = capsys.readouterr().err
+    assert card.encoder_id in error and changed.encoder_id in error and error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_damaged_weights_are_refused(gallery, portrait, encoder, tmp_path, capsys):
+    folder = tmp_path / "encoder"
+    shutil.copytree(encoder, folder)
+    data = bytearray((folder / "weights.npz").read_bytes())
+    data[len(data) // 2] ^= 1
+    (folder / "weights.npz").write_bytes(bytes(data))
+    assert match(gallery, tmp_path / "out", portrait, f"--encoder={folder}") == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["index/vectors.npy", "index/labels.parquet", "index/faces.ann"])
+def test_a_damaged_gallery_is_refused_before_any_match(gallery, portrait, tmp_path, capsys, name):
+    version = copy_of(gallery, tmp_path / "gallery")
+    data = bytearray((version / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (version / name).write_bytes(bytes(data))
+    assert match(tmp_path / "gallery", tmp_path / "out", portrait) == 2
+    error = capsys.readouterr().err
+    assert name in error and error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
