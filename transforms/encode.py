@@ -23,7 +23,7 @@ _FACES = 256  # faces that are encoded together: eight full runs of the network,
 
 
 def load_card(uri: str) -> EncoderCard:
-    """Reads the card of an encoder.
+    """Reads the card of an encoder, and holds its weights against it, so that a run does not start in vain.
 
     Args:
       uri: The encoder's folder or its card.json.
@@ -31,12 +31,7 @@ def load_card(uri: str) -> EncoderCard:
     Raises:
       BadEncoder: If there is none, or it cannot be used.
     """
-    try:
-        return EncoderCard.from_json(storage.read_bytes(_card_uri(uri)))
-    except FileNotFoundError as error:
-        raise BadEncoder(
-            f"there is no encoder at {uri}; the default one is fetched by: celebface fetch-models"
-        ) from error
+    return _read_encoder(uri)[0]
 
 
 def load_encoder(uri: str, precision: str) -> "FaceEncoder":
@@ -51,17 +46,20 @@ def load_encoder(uri: str, precision: str) -> "FaceEncoder":
     """
     from celebface.models.facenet import FaceEncoder  # here, so that the driver does not load TensorFlow
 
-    card = load_card(uri)
-    folder = _card_uri(uri).removesuffix(encoder_card.CARD_NAME)
+    card, weights = _read_encoder(uri)
+    return FaceEncoder(weights, card.embedding_size, precision)
+
+
+def _read_encoder(uri: str) -> tuple[EncoderCard, dict[str, np.ndarray]]:
+    folder = uri.removesuffix(f"/{encoder_card.CARD_NAME}")
     try:
-        data = storage.read_bytes(f"{folder}{encoder_card.WEIGHTS_NAME}")
+        card = EncoderCard.from_json(storage.read_bytes(storage.join(folder, encoder_card.CARD_NAME)))
+        data = storage.read_bytes(storage.join(folder, encoder_card.WEIGHTS_NAME))
     except FileNotFoundError as error:
-        raise BadEncoder(f"the encoder at {uri} lacks its {encoder_card.WEIGHTS_NAME}") from error
-    return FaceEncoder(encoder_card.weights_from_bytes(data, card), card.embedding_size, precision)
-
-
-def _card_uri(uri: str) -> str:
-    return uri if uri.endswith(".json") else storage.join(uri, encoder_card.CARD_NAME)
+        raise BadEncoder(f"there is no encoder at {uri}; celebface fetch-models brings the default one") from error
+    except storage.StorageError as error:
+        raise BadEncoder(str(error)) from error
+    return card, encoder_card.weights_from_bytes(data, card)
 
 
 @dataclasses.dataclass

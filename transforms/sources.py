@@ -12,7 +12,7 @@ import apache_beam as beam
 from celebface.indexing.schemas import Reason
 from celebface.transforms import progress
 from celebface.transforms.metrics import StageMetrics
-from celebface.transforms.records import Outcome, PhotoRef, skipped
+from celebface.transforms.records import Outcome, PhotoRef, printable, skipped
 
 STAGE = "list"
 PHOTO_SUFFIXES = frozenset(
@@ -68,8 +68,8 @@ def list_photos(source: PhotoSource) -> Iterator[PhotoRef]:
     seen = set()
     for place in source.places:
         for ref in _list_place(place, source.labelled):
-            if ref.item_id not in seen:
-                seen.add(ref.item_id)
+            if ref.uri not in seen:  # whoever is on it: the first place that names it says so
+                seen.add(ref.uri)
                 yield ref
 
 
@@ -106,12 +106,18 @@ def _walk(folder: str, above: set[tuple[int, int]]) -> Iterator[str]:
     here = (status.st_dev, status.st_ino)
     if here in above:
         return
-    for entry in sorted(os.scandir(folder), key=lambda entry: os.fsencode(entry.name)):
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: os.fsencode(entry.name))
+    except OSError:  # a folder that may not be looked into is an item too, a lost one
+        yield folder
+        return
+    for entry in entries:
         if entry.name.startswith("."):
             continue
-        if entry.is_dir():
+        link = entry.is_symlink()
+        if os.path.isdir(entry.path) if link else entry.is_dir():  # of a link to itself, entry.is_dir() raises
             yield from _walk(entry.path, above | {here})
-        elif entry.is_file() or entry.is_symlink():  # a link that leads nowhere is an item too, a lost one
+        elif link or entry.is_file():  # a link that leads nowhere is an item too, a lost one
             yield entry.path
 
 
@@ -149,7 +155,7 @@ class _ListPhotosDoFn(beam.DoFn):
             count += 1
             if ref.listed:
                 self._metrics.lost(ref.listed)
-                suffix = os.path.splitext(ref.uri)[1]
+                suffix = printable(os.path.splitext(ref.uri)[1])
                 yield beam.pvalue.TaggedOutput("lost", _lost(ref, f"a {suffix} file is not taken for a photo"))
             else:
                 self._metrics.passed()
