@@ -78,5 +78,10 @@ def self_test(index: AnnoyIndex, vectors: np.ndarray) -> None:
         found, distances = index.get_nns_by_vector(
             vectors[row].tolist(), wanted, search_k=count * TREES, include_distances=True
         )
-        if len(found) != wanted or distances[0] > 1e-3 or distances != sorted(distances):
+        if (
+            len(found) != wanted
+            or distances[0] > 1e-3
+            or distances != sorted(distances)
+            or not np.allclose(distances, np.linalg.norm(vectors[found] - vectors[row], axis=1), atol=1e-3)
+        ):
             raise BrokenIndex("the index does not find its own vectors: is Annoy built without -ffast-math?")

@@ -59,7 +59,7 @@ class Calibration:
         """
         try:
             return Calibration(**json.loads(data))
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise BadBundle(f"the gallery's calibration cannot be read: {error}") from error
 
 

@@ -64,5 +64,5 @@ class Manifest:
             if found != FORMAT:
                 raise BadBundle(f"the gallery has the format {found}, this version of celebface reads {FORMAT}")
             return Manifest(**body)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise BadBundle(f"the gallery's manifest cannot be read: {error}") from error

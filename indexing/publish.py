@@ -69,8 +69,11 @@ def find_version(gallery: str) -> str:
         return gallery
     if not storage.exists(storage.join(gallery, LATEST)):
         raise BadBundle(f"there is no gallery at {gallery}")
-    name = storage.read_bytes(storage.join(gallery, LATEST)).decode().strip()
-    version = storage.join(gallery, check_name(name))
+    try:
+        name = check_name(storage.read_bytes(storage.join(gallery, LATEST)).decode().strip())
+    except ValueError as error:
+        raise BadBundle(f"LATEST of {gallery} names no version: {error}") from error
+    version = storage.join(gallery, name)
     if not storage.exists(storage.join(version, MANIFEST_NAME)):
         raise BadBundle(f"LATEST of {gallery} names {name}, which is not a whole version")
     return version

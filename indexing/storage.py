@@ -6,12 +6,14 @@ Built on pyarrow.fs, whose S3 and GCS file systems speak the same calls.
 import hashlib
 import os
 import posixpath
+import re
 import secrets
 import urllib.parse
 from collections.abc import Iterable, Iterator
-from typing import BinaryIO
 
 import pyarrow.fs
+
+_SCRATCH = re.compile(r"\.[0-9a-f]{8}\.tmp\Z")  # ends of names that `_scratch` makes
 
 
 class StorageError(Exception):
@@ -97,10 +99,14 @@ def exists(uri: str) -> bool:
 
 
 def list_files(uri: str) -> Iterator[str]:
-    """Names of all files below a folder, relative to it, sorted; nothing if the folder is not there."""
+    """Names of all files below a folder, relative to it, sorted; nothing if the folder is not there.
+
+    What a killed writer left half written is not among them.
+    """
     system, path = resolve(uri)
     infos = system.get_file_info(pyarrow.fs.FileSelector(path, recursive=True, allow_not_found=True))
-    yield from sorted(posixpath.relpath(info.path, path) for info in infos if info.is_file)
+    files = (info.path for info in infos if info.is_file and not _SCRATCH.search(info.path))
+    yield from sorted(posixpath.relpath(file, path) for file in files)
 
 
 def list_folders(uri: str) -> Iterator[str]:
@@ -154,8 +160,3 @@ def local_path(uri: str) -> str:
     if not isinstance(system, pyarrow.fs.LocalFileSystem):
         raise StorageError(f"{uri} is not on this machine")
     return path
-
-
-def open_local(path: str) -> BinaryIO:
-    """Opens a file named by any bytes the operating system allows, which pyarrow's UTF-8 paths do not cover."""
-    return open(path, "rb")

@@ -64,8 +64,8 @@ def cross_validated(distances: np.ndarray, same: np.ndarray, folds: np.ndarray) 
 def true_match_rate_at(distances: np.ndarray, same: np.ndarray, false_match_rate: float) -> RateAt:
     """VAL@FAR; pairs without a face count as rejected."""
     impostor = np.sort(np.nan_to_num(distances[~same], nan=np.inf))
-    accepted = int(np.floor(false_match_rate * len(impostor)))
-    tau = float(np.nextafter(impostor[accepted], 0)) if accepted < len(impostor) else float(impostor[-1])
+    accepted = int(np.floor(false_match_rate * len(impostor) + 1e-9))  # 0.29 * 100 is a little less than 29
+    tau = float(np.nextafter(impostor[accepted], -1)) if accepted < len(impostor) else float(impostor[-1])
     return RateAt(false_match_rate, tau, float(np.mean(distances[same] <= tau)))
 
 
@@ -80,7 +80,7 @@ def area_under_curve(distances: np.ndarray, same: np.ndarray) -> float:
 
 def equal_error_rate(distances: np.ndarray, same: np.ndarray) -> float:
     """EER: where the shares of false matches and of false non-matches meet."""
-    taus = np.unique(distances[np.isfinite(distances)])
+    taus = np.unique(np.append(distances[np.isfinite(distances)], -1.0))  # the first accepts nobody
     genuine, impostor = np.sort(distances[same]), np.sort(distances[~same])
     missed = 1 - np.searchsorted(genuine, taus, "right") / len(genuine)
     matched = np.searchsorted(impostor, taus, "right") / len(impostor)

@@ -1,13 +1,16 @@
 """Photo bytes to RGB pixels, with the limits that keep one photo from harming a worker."""
 
+import contextlib
 import io
 import struct
 import warnings
 import zlib
+from collections.abc import Iterator
 
 import numpy as np
 import pillow_heif
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 from celebface.models.faces import (
     EmptyPhoto,
@@ -43,6 +46,18 @@ _BROKEN_INPUT = (
 # libjpeg can decode at 1/2, 1/4 and 1/8 of the size for a fraction of the cost.
 _JPEG_REDUCTIONS = (8, 4, 2)
 
+# What makes the pixels of each EXIF orientation upright, and those that swap width and height.
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_SWAPPING = (5, 6, 7, 8)
+
 
 class Photo:
     """One photo, opened: its true size is known, its pixels are decoded when asked for.
@@ -53,14 +68,14 @@ class Photo:
     """
 
     def __init__(self, data: bytes, limits: PhotoLimits):
-        """Reads the header.
+        """Reads the header; of a PNG all, because its orientation may come after its pixels.
 
         Args:
           data: The file's bytes.
           limits: Bounds to hold it to.
 
         Raises:
-          PhotoFault: If the bytes are empty, of no known format, too large or too small.
+          PhotoFault: If the bytes are empty, of no known format, too large, too small or damaged.
         """
         if not data:
             raise EmptyPhoto("the file has no bytes")
@@ -71,8 +86,14 @@ class Photo:
             raise TooManyPixels(f"{width} x {height} pixels, the limit is {limits.max_pixels} in all")
         if min(width, height) < limits.min_side:
             raise TooFewPixels(f"{width} x {height} pixels, the shorter side must have {limits.min_side}")
-        self._turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-        self.width, self.height = (height, width) if self._turned else (width, height)
+        if image.format == "PNG":
+            with _faults():
+                image.load()
+        # Pillow gives a TIFF's size with its tag heeded, though its pixels are turned only when they are loaded.
+        heeded = isinstance(image, TiffImageFile) and image.tag_v2.get(ExifTags.Base.Orientation) in _SWAPPING
+        swap = _orientation(image) in _SWAPPING and not heeded
+        self.width, self.height = (height, width) if swap else (width, height)
+        self._unused: Image.Image | None = image  # the first decoding takes it, others open anew
 
     @property
     def longer_side(self) -> int:
@@ -95,31 +116,48 @@ class Photo:
           TruncatedPhoto: If the data ends too early.
           UndecodablePhoto: If the pixels cannot be read for any other reason.
         """
-        image = self._open()
+        image, self._unused = self._unused or self._open(), None
+        reduction = 1
         if min_longer_side is not None and image.format in ("JPEG", "MPO"):
-            for reduction in _JPEG_REDUCTIONS:
-                if self.longer_side >= reduction * min_longer_side:
-                    width, height = image.size
-                    image.draft(None, (width // reduction, height // reduction))
-                    break
-        try:
+            enough = (r for r in _JPEG_REDUCTIONS if self.longer_side >= r * min_longer_side)
+            reduction = next(enough, 1)
+            image.draft(None, (image.width // reduction, image.height // reduction))
+        with _faults():
             image.load()
-            return to_rgb(ImageOps.exif_transpose(image))
-        except _BROKEN_INPUT as error:
-            fault = TruncatedPhoto if "truncated" in str(error) else UndecodablePhoto
-            raise fault(_one_line(error)) from error
+            turn = _UPRIGHT.get(_orientation(image))
+            upright = to_rgb(image.transpose(turn) if turn is not None else image)
+        if reduction == 1 and upright.size != (self.width, self.height):
+            size = f"{upright.width} x {upright.height}"
+            raise UndecodablePhoto(f"the header announces {self.width} x {self.height} pixels, there are {size}")
+        return upright
 
     def _open(self) -> Image.Image:
-        try:
-            with warnings.catch_warnings():  # Pillow warns from half of max_pixels on; the limit is ours to set
-                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-                return Image.open(io.BytesIO(self._data), formats=FORMATS)
-        except Image.DecompressionBombError as error:
-            raise TooManyPixels(_one_line(error)) from error
-        except UnidentifiedImageError as error:
-            raise NotAnImage("the bytes are of no known image format") from error
-        except _BROKEN_INPUT as error:
-            raise UndecodablePhoto(_one_line(error)) from error
+        with _faults(), warnings.catch_warnings():  # Pillow warns from half of max_pixels on; the limit is ours to set
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            return Image.open(io.BytesIO(self._data), formats=FORMATS)
+
+
+@contextlib.contextmanager
+def _faults() -> Iterator[None]:
+    """Names what Pillow reports about broken input."""
+    try:
+        yield
+    except Image.DecompressionBombError as error:
+        raise TooManyPixels(_one_line(error)) from error
+    except UnidentifiedImageError as error:
+        raise NotAnImage("the bytes are of no known image format") from error
+    except _BROKEN_INPUT as error:
+        fault = TruncatedPhoto if "truncated" in str(error).lower() else UndecodablePhoto
+        raise fault(_one_line(error)) from error
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1..8; 1 if the EXIF data is damaged, for the pixels may well be sound."""
+    try:
+        stated = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except _BROKEN_INPUT:
+        return 1
+    return stated if stated in _UPRIGHT else 1
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -127,7 +165,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
     Sixteen-bit greys are scaled, not clipped as Pillow's own conversion does; transparency is laid on white.
     """
-    if image.mode == "RGB":
+    if image.mode == "RGB" and not image.has_transparency_data:
         return image
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         return _scale_grey(np.asarray(image))
@@ -140,8 +178,9 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 def _scale_grey(values: np.ndarray) -> Image.Image:
     """16-bit (or wider) grey levels, [H, W], to RGB; wider types hold 16-bit data in practice."""
-    top = 255.0 if values.size and values.max() <= 255 else 65535.0
-    grey = np.clip(np.nan_to_num(values.astype(np.float32)) * (255.0 / top), 0, 255)
+    levels = np.nan_to_num(values.astype(np.float32))
+    top = 255.0 if levels.size and levels.max() <= 255 else 65535.0
+    grey = np.clip(levels * (255.0 / top), 0, 255)
     return Image.fromarray(grey.round().astype(np.uint8)).convert("RGB")
 
 

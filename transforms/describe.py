@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from celebface.indexing.schemas import Status
-from celebface.transforms.records import EmbeddedPhoto, Outcome, face_id, image_id, printable
+from celebface.transforms.records import EmbeddedPhoto, Outcome, face_id, image_id, kept_faces, printable
 
 STAGE = "encode"  # the last stage in which work was done
 _JPEG_QUALITY = 95  # a crop decoded again moves its vector by 0.02 at most
@@ -49,7 +49,8 @@ def describe(photo: EmbeddedPhoto, encoder_id: str) -> Outcome:
         }
         for number, (face, vector) in enumerate(zip(found.faces, photo.vectors, strict=True))
     ]
-    return Outcome(ref, Status.DONE, STAGE, faces=len(rows), shard_key=sha256, rows=rows)
+    detail = kept_faces(found)
+    return Outcome(ref, Status.DONE, STAGE, detail=detail, faces=len(rows), shard_key=sha256, rows=rows)
 
 
 def _jpeg(pixels: np.ndarray) -> bytes:

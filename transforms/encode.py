@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from celebface.models.facenet import FaceEncoder
 
 STAGE = "encode"
-_FACES = 256  # faces that are encoded together: eight full runs of the network, at most one more that is not full
+_FACES = 128  # faces that are encoded together: four full runs of the network
 
 
 def load_card(uri: str) -> EncoderCard:

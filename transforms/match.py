@@ -11,7 +11,7 @@ from celebface.indexing.calibration import AMBIGUOUS_MARGIN, Verdict, similarity
 from celebface.indexing.gallery import Gallery, Neighbour
 from celebface.indexing.schemas import Status
 from celebface.transforms.metrics import StageMetrics
-from celebface.transforms.records import EmbeddedPhoto, Outcome, face_id, printable
+from celebface.transforms.records import EmbeddedPhoto, Outcome, face_id, kept_faces, printable
 
 STAGE = "match"
 
@@ -77,8 +77,9 @@ def match(photo: EmbeddedPhoto, gallery: Gallery, top_k: int, tau: float) -> Out
                     "gallery_uri": person.uri,
                 }
             )
-    faces = len(photo.photo.found.faces)
-    return Outcome(ref, Status.DONE, STAGE, faces=faces, shard_key=ref.item_id, rows=rows)
+    found = photo.photo.found
+    detail = kept_faces(found)
+    return Outcome(ref, Status.DONE, STAGE, detail=detail, faces=len(found.faces), shard_key=ref.item_id, rows=rows)
 
 
 def _verdict(rank: int, person: Neighbour, nearest: list[Neighbour], tau: float) -> Verdict:

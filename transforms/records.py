@@ -126,6 +126,12 @@ def skipped(ref: PhotoRef, stage: str, reason: Reason, detail: str) -> Outcome:
     return Outcome(ref, Status.SKIPPED, stage, reason, detail, shard_key=ref.item_id)
 
 
+def kept_faces(found: PhotoFaces) -> str:
+    """What the ledger says of a photo that is done: nothing, or how many of its faces were left out."""
+    left_out = found.faces_found - len(found.faces)
+    return f"{left_out} of {found.faces_found} faces left out" if left_out else ""
+
+
 def printable(uri: str) -> str:
     r"""A URI as text: bytes of a local name that are no UTF-8 become \xNN."""
     return os.fsencode(uri).decode("utf-8", "backslashreplace")
