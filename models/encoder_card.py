@@ -11,7 +11,9 @@ import dataclasses
 import hashlib
 import io
 import json
+import struct
 import zipfile
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,6 +34,10 @@ PREPROCESSING = {
     "colour_order": "RGB",
     "standardisation": "(x - mean) / max(std, 1 / sqrt(n)) over each crop",
 }
+
+# What NumPy and zipfile report about bytes that are no archive of arrays; which one depends on where the damage is.
+_BROKEN_ARCHIVE = (ValueError, OSError, EOFError, KeyError, TypeError, AttributeError, MemoryError, RuntimeError,
+                   struct.error, zlib.error, zipfile.BadZipFile)  # fmt: skip
 
 
 class BadEncoder(Exception):
@@ -111,10 +117,11 @@ class EncoderCard:
             stated = body.pop("encoder_id")
             points = tuple(OperatingPoint(**point) for point in body.pop("operating_points", ()))
             card = EncoderCard(**body, operating_points=points)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            found = card.encoder_id
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise BadEncoder(f"not an encoder card: {error}") from error
-        if card.encoder_id != stated:
-            raise BadEncoder(f"the encoder card says id {stated}, its contents say {card.encoder_id}")
+        if found != stated:
+            raise BadEncoder(f"the encoder card says id {stated}, its contents say {found}")
         if dict(card.preprocessing) != PREPROCESSING:
             raise BadEncoder("the encoder wants its input made in another way than this version of celebface makes it")
         return card
@@ -147,8 +154,9 @@ def weights_from_bytes(data: bytes, card: EncoderCard) -> dict[str, np.ndarray]:
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             weights = {name.replace("|", "/"): arrays[name] for name in arrays.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        found = weights_digest(weights)
+    except _BROKEN_ARCHIVE as error:
         raise BadEncoder(f"the encoder's weights cannot be read: {error}") from error
-    if weights_digest(weights) != card.weights_sha256:
+    if found != card.weights_sha256:
         raise BadEncoder("the encoder's weights are not those of its card")
     return weights

@@ -12,7 +12,7 @@ import functools
 import hashlib
 import importlib.resources
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import joblib
 import numpy as np
@@ -41,10 +41,10 @@ _PYRAMID_FACTOR = 0.709
 _P_THRESHOLD, _R_THRESHOLD = 0.6, 0.7
 _NMS_LEVEL, _NMS_PYRAMID, _NMS_REFINE, _NMS_OUTPUT = 0.5, 0.7, 0.7, 0.7
 
-_CANDIDATES_PER_PHOTO = 4000  # bounds the square overlap matrix of P-Net's windows
-_PROPOSALS_PER_PHOTO = 1000  # bounds R-Net's work on a photo full of texture
+# Bounds the square matrix of overlaps, 25 MB, and R-Net's work. A crowd of 170 faces on 1.3 megapixels has 1,960
+# windows on the level that has most.
+_MOST_BOXES = 2500
 _PATCH_RUNS = (16, 64, 256, 512)  # patches that pass R-Net or O-Net together: few sizes, bounded on a crowd
-_PATCHES_PER_RUN = _PATCH_RUNS[-1]
 _PIXELS_PER_RUN = 2_000_000  # photos that pass P-Net together, by their pixels: 32 of LFW's size
 _MIN_FACE_STEP = 4  # smallest faces are rounded down to this, in pixels, so that few graphs are traced
 
@@ -109,11 +109,9 @@ class FaceDetector:
         rows = self._pyramids[scales](run.batch).numpy()
         kept = []
         for position, image in enumerate(run.images):
-            boxes = _by_score(rows[rows[:, 0] == position])[:_CANDIDATES_PER_PHOTO].astype(np.float64)
-            # Boxes of different levels do not compete in the first round: apart, they cannot overlap.
-            apart = boxes[:, 1:5] + boxes[:, 6:7] * 1e6
-            boxes = boxes[_survivors(apart, _NMS_LEVEL)]
-            boxes = boxes[_survivors(boxes[:, 1:5], _NMS_PYRAMID)][:_PROPOSALS_PER_PHOTO, :6]
+            mine = rows[rows[:, 0] == position]
+            levels = [_suppressed(mine[mine[:, 6] == level], _NMS_LEVEL) for level in range(len(scales))]
+            boxes = _suppressed(np.concatenate(levels), _NMS_PYRAMID)[:, :6]
             boxes[:, 0] = image
             kept.append(boxes)
         return _squared(np.concatenate(kept))
@@ -139,9 +137,8 @@ class FaceDetector:
         offsets, probabilities = _on_faces(self._rnet, _R_SIDE, runs, faces, widths=(4, 2))
         faces = _shifted(faces, offsets, probabilities[:, 1])
         faces = faces[faces[:, 5] > _R_THRESHOLD]
-        kept = [_by_score(faces[faces[:, 0] == image]) for image in np.unique(faces[:, 0])]
-        boxes = [mine[_survivors(mine[:, 1:5], _NMS_REFINE)] for mine in kept]
-        return _squared(np.concatenate(boxes)) if boxes else faces
+        kept = [_suppressed(faces[faces[:, 0] == image], _NMS_REFINE) for image in np.unique(faces[:, 0])]
+        return _squared(np.concatenate(kept)) if kept else faces
 
     def _output(self, runs: Sequence["_Run"], faces: np.ndarray, shapes: Sequence[tuple[int, ...]]) -> list[Detections]:
         offsets, points, probabilities = _on_faces(self._onet, _O_SIDE, runs, faces, widths=(4, 10, 2))
@@ -228,45 +225,61 @@ def _on_patches(network: tf.keras.Model, side: int) -> tf.types.experimental.Gen
 
 
 def _on_faces(graph, side: int, runs: Sequence[_Run], faces: np.ndarray, widths: tuple[int, ...]) -> list[np.ndarray]:
-    """Cuts all boxes and runs a patch network on them, in chunks of few different sizes."""
-    order, patches = _cut_patches(side, runs, faces)
+    """Runs a patch network on all boxes, in chunks that mix the runs; each row of its outputs belongs to a box."""
     outputs = [np.empty((len(faces), width), np.float32) for width in widths]
-    for start in range(0, len(faces), _PATCHES_PER_RUN):
-        rows = order[start : start + _PATCHES_PER_RUN]
-        size = next(size for size in _PATCH_RUNS if size >= len(rows))
+
+    def flush(rows: list[np.ndarray], patches: list[np.ndarray]) -> None:
+        places = np.concatenate(rows)
+        size = next(size for size in _PATCH_RUNS if size >= len(places))
         chunk = np.zeros((size, side, side, 3), np.float32)
-        chunk[: len(rows)] = patches[start : start + _PATCHES_PER_RUN]
+        chunk[: len(places)] = np.concatenate(patches)
         for output, values in zip(outputs, graph(chunk), strict=True):
-            output[rows] = values.numpy()[: len(rows)]
+            output[places] = values.numpy()[: len(places)]
+
+    rows: list[np.ndarray] = []
+    patches: list[np.ndarray] = []
+    for places, run in _pieces(runs, faces):
+        if sum(map(len, rows)) + len(places) > _PATCH_RUNS[-1]:
+            flush(rows, patches)
+            rows, patches = [], []
+        rows.append(places)
+        patches.append(_cut_patches(run, faces[places], side))
+    if rows:
+        flush(rows, patches)
     return outputs
 
 
-def _cut_patches(side: int, runs: Sequence[_Run], faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Scales each box to side x side pixels; beyond the image lies mid-grey.
-
-    Returns:
-      Rows of `faces` in the order of the patches, and the patches, float32 [N, side, side, 3], 0..255.
-    """
-    rows, patches = [np.empty(0, np.int64)], [np.empty((0, side, side, 3), np.float32)]
+def _pieces(runs: Sequence[_Run], faces: np.ndarray) -> Iterator[tuple[np.ndarray, _Run]]:
+    """Rows of `faces` that lie in one run, no more at a time than the networks take."""
     for run in runs:
-        position = {image: place for place, image in enumerate(run.images)}
         mine = np.flatnonzero(np.isin(faces[:, 0], run.images))
-        height, width = run.batch.shape[1:3]
-        # crop_and_resize wants shares of (side - 1); the package gives it shares of the side, and the networks'
-        # corrections verify better with that small shift than without it (LFW pairs: 0.9927 against 0.9910).
-        corners = faces[mine][:, (2, 1, 4, 3)] / (height, width, height, width)
-        places = np.array([position[int(image)] for image in faces[mine, 0]], np.int32)
-        cut = tf.image.crop_and_resize(
-            run.batch, corners.astype(np.float32), places, (side, side), extrapolation_value=127.5
-        )
-        rows.append(mine)
-        patches.append(cut.numpy())
-    return np.concatenate(rows), np.concatenate(patches)
+        for start in range(0, len(mine), _PATCH_RUNS[-1]):
+            yield mine[start : start + _PATCH_RUNS[-1]], run
+
+
+def _cut_patches(run: _Run, faces: np.ndarray, side: int) -> np.ndarray:
+    """Scales each box to side x side pixels; beyond the image lies mid-grey. float32 [N, side, side, 3], 0..255."""
+    position = {image: place for place, image in enumerate(run.images)}
+    places = np.array([position[int(image)] for image in faces[:, 0]], np.int32)
+    height, width = run.batch.shape[1:3]
+    # crop_and_resize wants shares of (side - 1); the package gives it shares of the side, and the networks' corrections
+    # verify better with that small shift than without it (LFW pairs: 0.9927 against 0.9910).
+    corners = faces[:, (2, 1, 4, 3)] / (height, width, height, width)
+    cut = tf.image.crop_and_resize(
+        run.batch, corners.astype(np.float32), places, (side, side), extrapolation_value=127.5
+    )
+    return cut.numpy()
 
 
 def _by_score(faces: np.ndarray) -> np.ndarray:
     """Best score first; equals from top to bottom and left to right, so that the order never depends on the batch."""
     return faces[np.lexsort((faces[:, 1], faces[:, 2], -faces[:, 5]))]
+
+
+def _suppressed(faces: np.ndarray, threshold: float) -> np.ndarray:
+    """The boxes that survive non-maximum suppression, best first."""
+    best = _by_score(faces)[:_MOST_BOXES]
+    return best[_survivors(best[:, 1:5], threshold)]
 
 
 def _shifted(faces: np.ndarray, offsets: np.ndarray, scores: np.ndarray) -> np.ndarray:

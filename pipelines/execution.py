@@ -130,7 +130,14 @@ def _local_workers(options: PipelineOptions, photos: int) -> int:
     asked = options.view_as(DirectOptions).direct_num_workers
     if "direct_num_workers" in options.get_all_options(drop_default=True) and asked:
         return asked
-    return 1 if photos < _PHOTOS_WORTH_A_PROCESS else len(os.sched_getaffinity(0))
+    return 1 if photos < _PHOTOS_WORTH_A_PROCESS else cores()
+
+
+def cores() -> int:
+    """Cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def photos_worth_counting() -> int:
@@ -140,7 +147,7 @@ def photos_worth_counting() -> int:
 
 def _share_cores(workers: int) -> None:
     """Divides the cores among the workers' TensorFlows, which inherit the environment."""
-    threads = str(max(1, len(os.sched_getaffinity(0)) // workers))
+    threads = str(max(1, cores() // workers))
     for variable in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
         os.environ.setdefault(variable, threads)
 

@@ -12,6 +12,7 @@ import apache_beam as beam
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+
 from celebface.indexing import publish, schemas, storage
 from celebface.pipelines import build_gallery, cli
 from celebface.transforms import shard
@@ -154,7 +155,9 @@ def test_the_same_photo_twice_is_indexed_once(sample, tmp_path):
     shutil.copytree(sample / "madonna", source / "madonna")
     first, other = sorted((source / "madonna").glob("*.jpg"))[:2]
     shutil.copy(first, source / "madonna" / "zz-again.jpg")
-    shutil.copytree(source / "madonna", source / "somebody_else", ignore=lambda folder, names: set(names) - {other.name})
+    shutil.copytree(
+        source / "madonna", source / "somebody_else", ignore=lambda folder, names: set(names) - {other.name}
+    )
     assert cli.main(["build-gallery", f"--source={source}", f"--output_root={tmp_path}"]) == 0
     version = latest(tmp_path / "celebrities")
     ledger = {row["uri"]: row for row in table(version, "ledger")}

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+
 from celebface.pipelines import cli
 
 WRONG = {

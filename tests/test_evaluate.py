@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from celebface.pipelines import cli, evaluate
 
 
@@ -66,7 +67,13 @@ def test_a_photo_without_a_face_counts_against_the_encoder(probes, encoder, tmp_
             (tmp_path / person.name / f"{person.name}_{number:04d}.jpg").write_bytes(photo.read_bytes())
     (tmp_path / people[0].name / f"{people[0].name}_0003.jpg").write_bytes(b"no photo")
     first, second = (person.name for person in people)
-    lines = [f"{first}\t1\t2", f"{first}\t1\t3", f"{second}\t1\t2", f"{first}\t1\t{second}\t1", f"{first}\t3\t{second}\t2"]
+    lines = [
+        f"{first}\t1\t2",
+        f"{first}\t1\t3",
+        f"{second}\t1\t2",
+        f"{first}\t1\t{second}\t1",
+        f"{first}\t3\t{second}\t2",
+    ]
     (tmp_path / "pairs.txt").write_text("\n".join(lines))
     arguments = [f"--images={tmp_path}", f"--pairs={tmp_path / 'pairs.txt'}", "--folds=1"]
     assert cli.main(["evaluate", *arguments, f"--json={tmp_path / 'result.json'}"]) == 0

@@ -1,5 +1,6 @@
 """How runs are executed: flags, workers, counters."""
 
+import io
 import os
 import pathlib
 
@@ -7,12 +8,13 @@ import apache_beam as beam
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.utils.shared import Shared
+from rich.console import Console
+
 from celebface.pipelines import execution
 from celebface.pipelines.arguments import Parser
 from celebface.pipelines.progress import ProgressBar
 from celebface.transforms import progress
 from celebface.transforms.metrics import StageMetrics
-from rich.console import Console
 
 
 class Count(beam.DoFn):
@@ -56,7 +58,7 @@ def test_counters_are_summed_over_the_workers(tmp_path, flags, workers, monkeypa
     assert report.workers == workers and report.runner == "DirectRunner"
     assert report.stages["count"] == execution.StageCounts(40, 40, {}, {"work": 10.0})
     assert len(list(tmp_path.iterdir())) == workers
-    threads = max(1, len(os.sched_getaffinity(0)) // workers)
+    threads = max(1, execution.cores() // workers)
     assert {path.read_text() for path in tmp_path.iterdir()} == {str(threads)}
 
 
@@ -70,7 +72,7 @@ def test_other_runners_get_their_flags_untouched(tmp_path):
 def test_many_photos_are_worth_all_cores():
     options = PipelineOptions([])
     assert execution._local_workers(options, photos=5) == 1
-    assert execution._local_workers(options, photos=100_000) == len(os.sched_getaffinity(0))
+    assert execution._local_workers(options, photos=100_000) == execution.cores()
 
 
 def test_unknown_flags_pass_for_runners_with_flags_of_their_own(capsys):
@@ -109,12 +111,12 @@ class ReadOption(beam.DoFn):
 
 def test_the_progress_bar_shows_counts_on_a_terminal_only(tmp_path):
     (tmp_path / "1.json").write_text('{"listed": 10, "photos": 4, "faces": 3, "done": 3, "no_face": 1}')
-    terminal = Console(force_terminal=True, width=120, record=True, file=open(os.devnull, "w"))
+    terminal = Console(force_terminal=True, width=120, record=True, file=io.StringIO())
     with ProgressBar(tmp_path, "match", terminal):
         pass
     shown = terminal.export_text()
     assert "4/10" in shown and "3 faces, 1 no_face" in shown and "done" not in shown
-    pipe = Console(force_terminal=False, width=120, record=True, file=open(os.devnull, "w"))
+    pipe = Console(force_terminal=False, width=120, record=True, file=io.StringIO())
     with ProgressBar(tmp_path, "match", pipe):
         pass
     assert pipe.export_text() == ""

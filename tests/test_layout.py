@@ -54,7 +54,9 @@ def test_steps_do_not_import_steps():
         assert names <= SHARED_BY_STEPS, path
 
 
-@pytest.mark.parametrize(("layer", "banned"), [("models", "apache_beam"), ("indexing", "apache_beam"), ("indexing", "tensorflow")])
+@pytest.mark.parametrize(
+    ("layer", "banned"), [("models", "apache_beam"), ("indexing", "apache_beam"), ("indexing", "tensorflow")]
+)
 def test_libraries_stay_out_of_layers(layer, banned):
     for path in modules(layer):
         assert banned not in {name.split(".")[0] for name in imported_modules(path)}, path

@@ -1,6 +1,7 @@
 """Text from outside on a terminal."""
 
 import pytest
+
 from celebface.pipelines import summary
 
 

@@ -1,0 +1,71 @@
+"""The manifest's file: read back as written, refused if it is another."""
+
+import json
+
+import fakes
+import pytest
+
+from celebface.indexing.manifest import BadBundle, Manifest
+
+
+@pytest.fixture
+def manifest(tmp_path) -> Manifest:
+    (tmp_path / "Zoë.parquet").write_bytes(b"rows")
+    return fakes.manifest(str(tmp_path), "v1")
+
+
+def file_of(fields: dict[str, object]) -> bytes:
+    return json.dumps(fields).encode()
+
+
+def test_round_trip(manifest):
+    assert Manifest.from_json(manifest.to_json()) == manifest
+    assert list(manifest.files) == ["Zoë.parquet"]
+
+
+def test_the_file_states_its_format_and_every_field(manifest):
+    body = json.loads(manifest.to_json())
+    assert body == {"format": "celebface-gallery/1", **fakes.manifest_fields(manifest)}
+    assert manifest.to_json().endswith(b"}\n")
+
+
+def test_the_same_manifest_gives_the_same_bytes(manifest):
+    turned = dict(reversed(fakes.manifest_fields(manifest).items()))
+    assert Manifest(**turned).to_json() == manifest.to_json()
+
+
+@pytest.mark.parametrize("stated", ["celebface-gallery/2", "celebface-gallery/10", "other/1", "", None, 1])
+def test_another_format_is_refused_by_name(manifest, stated):
+    data = file_of({"format": stated, **fakes.manifest_fields(manifest), "news": 1})
+    with pytest.raises(BadBundle, match=f"has the format {stated}, this version .* reads celebface-gallery/1"):
+        Manifest.from_json(data)
+
+
+@pytest.mark.parametrize("field", ["format", "version", "encoder_id", "files", "index"])
+def test_a_missing_field_is_refused(manifest, field):
+    body = json.loads(manifest.to_json())
+    del body[field]
+    with pytest.raises(BadBundle, match=f"manifest cannot be read: .*{field}"):
+        Manifest.from_json(file_of(body))
+
+
+def test_an_unknown_field_is_refused(manifest):
+    body = {**json.loads(manifest.to_json()), "surprise": 1}
+    with pytest.raises(BadBundle, match=r"manifest cannot be read: .*surprise"):
+        Manifest.from_json(file_of(body))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"\xff\xfe", b"{", b"null", b"[]", b"[1]", b'"text"', b"{}", b"3", b"[" * 100_000],
+    ids=lambda data: repr(data[:8]),
+)
+def test_garbage_is_refused(data):
+    with pytest.raises(BadBundle, match="manifest cannot be read"):
+        Manifest.from_json(data)
+
+
+def test_a_manifest_cut_short_is_refused(manifest):
+    data = manifest.to_json()
+    with pytest.raises(BadBundle, match="manifest cannot be read"):
+        Manifest.from_json(data[: len(data) // 2])
