@@ -63,6 +63,14 @@ class Manifest:
             found = body.pop("format")
             if found != FORMAT:
                 raise BadBundle(f"the gallery has the format {found}, this version of celebface reads {FORMAT}")
-            return Manifest(**body)
+            manifest = Manifest(**body)
+            _check_what_readers_use(manifest)
+            return manifest
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise BadBundle(f"the gallery's manifest cannot be read: {error}") from error
+
+
+def _check_what_readers_use(manifest: Manifest) -> None:
+    int(manifest.index["search_k"])
+    for entry in manifest.files.values():
+        _ = entry["sha256"], entry["bytes"]

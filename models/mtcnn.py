@@ -101,7 +101,7 @@ class FaceDetector:
         """P-Net over the pyramid of one run. Rows of the result: image, x0, y0, x1, y1, score; square boxes."""
         scales = _pyramid(run.batch.shape[1], run.batch.shape[2], run.min_face)
         if not scales:  # too narrow for the smallest face
-            return np.empty((0, 6))
+            return np.empty((0, 6), np.float32)
         if scales not in self._pyramids:
             signature = [tf.TensorSpec([None, None, None, 3], tf.uint8)]
             graph = functools.partial(self._pyramid_graph, scales=scales)

@@ -12,7 +12,7 @@ FILE = annoy_index.build(VECTORS)
 
 
 class ExactIndex:
-    """Answers rightly; `spoil` turns an answer into what a broken index gives."""
+    """Answers rightly; `spoil` turns an answer, and the next that would follow, into what a broken index gives."""
 
     def __init__(self, vectors: np.ndarray, spoil):
         self._vectors = vectors
@@ -21,8 +21,9 @@ class ExactIndex:
     def get_nns_by_vector(self, vector, count, search_k, include_distances):
         assert include_distances
         distances = np.linalg.norm(self._vectors - np.array(vector, np.float32), axis=1)
-        rows = np.argsort(distances, kind="stable")[:count]
-        return self._spoil(rows.tolist(), distances[rows].tolist())
+        rows = np.argsort(distances, kind="stable")[: count + 1]
+        found, far = self._spoil(rows.tolist(), distances[rows].tolist())
+        return found[:count], far[:count]
 
 
 @pytest.fixture
@@ -86,7 +87,10 @@ def test_another_number_of_vectors_is_refused(path, vectors):
 NODE = next(size for size in range(4 * 16, 4 * 16 + 64, 4) if len(FILE) % size == 0)  # bytes of one face in the file
 
 
-@pytest.mark.parametrize("size", [0, 1, len(FILE) // 2 // NODE * NODE, len(FILE) // 2 // NODE * NODE + 1, len(FILE) - 1])
+HALF = len(FILE) // 2 // NODE * NODE
+
+
+@pytest.mark.parametrize("size", [0, 1, HALF, HALF + 1, len(FILE) - 1])
 def test_a_truncated_file_is_refused(path, size):
     with pytest.raises(BrokenIndex):
         annoy_index.load(write(path, FILE[:size]), VECTORS)
@@ -111,21 +115,21 @@ def test_the_self_test_passes_an_index_that_is_right():
     assert (asked[0], asked[-1], len(asked)) == (0, 299, 50)  # a sample from end to end
 
 
-@pytest.mark.parametrize(
-    "spoil",
-    [
-        lambda rows, distances: (rows[:1], distances[:1]),
-        lambda rows, distances: (rows[:-1], distances[:-1]),
-        lambda rows, distances: ([], []),
-        lambda rows, distances: (rows[:1] + rows[:0:-1], distances[:1] + distances[:0:-1]),
-        lambda rows, distances: (rows[1:] + rows[:1], distances[1:] + distances[:1]),
-        lambda rows, distances: (rows, [0.01, *distances[1:]]),
-        lambda rows, distances: (rows, [distance * 2 for distance in distances]),
-        lambda rows, distances: ([(row + 1) % 300 for row in rows], distances),
-        lambda rows, distances: (rows, [float("nan")] * len(rows)),
-    ],
-    ids=["single", "one short", "nothing", "unsorted", "last first", "not at its place", "too far", "other rows", "nan"],
-)
+FAULTS = {
+    "single": lambda rows, distances: (rows[:1], distances[:1]),
+    "one short": lambda rows, distances: (rows[:-2], distances[:-2]),
+    "nothing": lambda rows, distances: ([], []),
+    "unsorted": lambda rows, distances: (rows[:1] + rows[:0:-1], distances[:1] + distances[:0:-1]),
+    "nearest last": lambda rows, distances: (rows[1:-1] + rows[:1], distances[1:-1] + distances[:1]),
+    "all but the nearest": lambda rows, distances: (rows[1:], distances[1:]),
+    "itself too far": lambda rows, distances: (rows, [0.01, *distances[1:]]),
+    "others too far": lambda rows, distances: (rows, [distance * 2 for distance in distances]),
+    "other rows": lambda rows, distances: ([(row + 1) % 300 for row in rows], distances),
+    "no numbers": lambda rows, distances: (rows, [float("nan")] * len(rows)),
+}
+
+
+@pytest.mark.parametrize("spoil", FAULTS.values(), ids=FAULTS.keys())
 def test_the_self_test_catches_an_index_that_is_wrong(spoil):
     with pytest.raises(BrokenIndex, match="does not find its own vectors"):
         annoy_index.self_test(ExactIndex(VECTORS, spoil), VECTORS)

@@ -41,8 +41,8 @@ def test_the_main_face_of_equals_is_the_first():
 
 
 def test_areas_do_not_overflow():
-    # 46,341 squared is the first to leave int32.
-    boxes = np.array([[0, 0, 10, 10], [0, 0, 50_000, 50_000]], np.int32)
+    # 46,341 squared is the first to leave int32; it would come out negative.
+    boxes = np.array([[24_990, 24_990, 25_010, 25_010], [0, 0, 50_000, 50_000]], np.int32)
     assert crops.main_face(boxes, 50_000, 50_000) == 1
 
 

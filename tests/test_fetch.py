@@ -34,7 +34,7 @@ def loss(outcome: Outcome) -> tuple[str, str, str, str, str]:
 # --- one file ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("contents", [b"", b"\xff\xd8 a photo", bytes(100)])
+@pytest.mark.parametrize("contents", [b"", b"\xff\xd8 a photo", bytes(100)], ids=["empty", "photo", "at the limit"])
 def test_a_file_is_read_whole(tmp_path, contents):
     (tmp_path / "a.jpg").write_bytes(contents)
     assert fetch.read_photo(str(tmp_path / "a.jpg"), POLICY) == contents

@@ -115,7 +115,9 @@ def test_people_at_the_same_distance_are_ordered_by_face_id(tmp_path):
     vectors = np.repeat(fakes.unit_vectors(1, 8), 3, axis=0)
     gallery = Gallery.open(fakes.gallery(str(tmp_path), vectors, people))
     (answer,) = gallery.nearest_people(vectors[:1], 3)
-    assert [neighbour.face_id for neighbour in answer] == sorted(fakes.face_id_of(person, number) for number, person in enumerate(people))
+    assert [neighbour.face_id for neighbour in answer] == sorted(
+        fakes.face_id_of(person, number) for number, person in enumerate(people)
+    )
     assert [neighbour.distance for neighbour in answer] == [0.0, 0.0, 0.0]
 
 

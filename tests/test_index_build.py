@@ -55,12 +55,13 @@ def test_effort_is_doubled_until_the_recall_is_met_on_hard_data(tmp_path):
     assert build.tune(index, vectors) == (search_k, recall)
 
 
-def test_a_sample_of_a_large_gallery_is_measured(tmp_path):
+def test_a_sample_of_a_large_gallery_is_measured(tmp_path, monkeypatch):
+    monkeypatch.setattr(build, "_RECALL_QUERIES", 300)
     vectors = fakes.unit_vectors(3000, 128)
     index = index_of(vectors, tmp_path)
     search_k, recall = build.tune(index, vectors)
     assert search_k > 500
-    assert 0.99 <= recall == pytest.approx(slow_recall(index, vectors, search_k), abs=0.005)
+    assert 0.99 <= recall == pytest.approx(slow_recall(index, vectors, search_k), abs=0.01)
 
 
 def test_easy_data_costs_the_least_effort(tmp_path):
@@ -141,10 +142,10 @@ def test_only_face_shards_are_read(tmp_path):
     ]
 
 
-@pytest.mark.parametrize("shards", [0, 2])
-def test_no_face_is_refused(tmp_path, shards):
+@pytest.mark.parametrize(("shards", "refusal"), [(0, "at least one table"), (2, "there is no face to index")])
+def test_no_face_is_refused(tmp_path, shards, refusal):
     folder = tmp_path / "version"
     uris = fakes.write_shards(str(folder), np.empty((0, 16), np.float32), [], shards) if shards else []
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=refusal):
         build.build_index(uris, str(folder))
     assert not (folder / "index").exists()

@@ -1,3 +1,4 @@
+import copy
 import importlib.resources
 import io
 import pickle
@@ -12,6 +13,7 @@ from PIL import Image
 from celebface.models import mtcnn
 from celebface.models.faces import DetectorConfig
 from celebface.models.mtcnn import Detections, FaceDetector
+from celebface.models.quiet_tensorflow import tf
 
 LANDMARKS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
 
@@ -167,15 +169,15 @@ def test_copies_of_a_photo_give_the_same_faces(detector, photos, alone):
 
 
 def test_smallest_faces_may_differ_within_a_batch(detector, photos):
-    sizes = [20 + 7 * i for i in range(len(photos))]
+    batch, sizes = [photos[0], photos[0], photos[1], photos[2]], [20, 41, 30, 20]
 
-    for photo, size, found in zip(photos, sizes, detector.detect(photos, sizes), strict=True):
+    for photo, size, found in zip(batch, sizes, detector.detect(batch, sizes), strict=True):
         assert same(found, detector.detect([photo], [size])[0])
 
 
 @pytest.mark.parametrize(
     "bounds",
-    [{"_PIXELS_PER_RUN": 1}, {"_PIXELS_PER_RUN": 200_000}, {"_PATCH_RUNS": (16,), "_PATCHES_PER_RUN": 16}],
+    [{"_PIXELS_PER_RUN": 1}, {"_PIXELS_PER_RUN": 200_000}, {"_PATCH_RUNS": (4, 16)}],
     ids=["photo by photo", "few photos", "few patches"],
 )
 def test_the_size_of_runs_changes_nothing(detector, photos, alone, bounds, monkeypatch):
@@ -191,18 +193,51 @@ def test_the_work_on_a_photo_full_of_texture_is_bounded(detector, monkeypatch):
     refined = []
     cut = mtcnn._cut_patches
 
-    def counting(side, runs, faces):
+    def counting(run, faces, side):
         refined.append((side, len(faces)))
-        return cut(side, runs, faces)
+        return cut(run, faces, side)
 
     monkeypatch.setattr(mtcnn, "_cut_patches", counting)
     detector.detect([texture, texture], [20, 20])
-    monkeypatch.setattr(mtcnn, "_PROPOSALS_PER_PHOTO", 5)
-    detector.detect([texture, texture], [20, 20])
+    assert sum(count for side, count in refined if side == 24) > 100
 
-    asked = [count for side, count in refined if side == 24]
-    assert asked[0] > 100
-    assert asked[1] == 2 * 5
+    refined.clear()
+    monkeypatch.setattr(mtcnn, "_MOST_BOXES", 5)
+    monkeypatch.setattr(mtcnn, "_PATCH_RUNS", (4, 7))
+    detector.detect([texture, texture], [20, 20])
+    assert 0 < sum(count for side, count in refined if side == 24) <= 2 * 5
+    assert max(count for _, count in refined) <= 7
+
+
+def test_a_crowd_passes_in_pieces(detector, photos, alone, monkeypatch):
+    # More boxes in one run of photos than the networks take together.
+    copies = [photos[0]] * 12
+    pieces = []
+    cut = mtcnn._cut_patches
+
+    def counting(run, faces, side):
+        pieces.append(len(faces))
+        return cut(run, faces, side)
+
+    monkeypatch.setattr(mtcnn, "_PATCH_RUNS", (4, 10))
+    monkeypatch.setattr(mtcnn, "_cut_patches", counting)
+    for found in detector.detect(copies, [20] * len(copies)):
+        assert same(found, alone[0])
+    assert max(pieces) == 10
+
+
+def test_a_face_within_a_face_is_one(detector):
+    # An O-Net that is sure of all it sees: which faces are left is then a matter of how they lie.
+    sure = copy.copy(detector)
+    sure._onet = lambda patches: [
+        tf.ones([len(patches), width]) * value for width, value in ((4, 0), (10, 0.5), (2, 0.9))
+    ]
+    runs = mtcnn._runs([images.noise(300, 200)], [20])
+    inner, outer, beside = [40, 40, 80, 80], [10, 10, 110, 110], [105, 10, 205, 110]
+    faces = np.array([[0, *box, 0.9] for box in (inner, outer, beside)], np.float32)
+
+    [found] = sure._output(runs, faces, [(200, 300)])
+    assert found.boxes.tolist() == [outer, beside]
 
 
 # --- its parts --------------------------------------------------------------------------------------------------------
@@ -242,6 +277,22 @@ def test_a_box_goes_even_if_the_better_one_went_too():
     boxes = np.array([[0, 0, 100, 10], [25, 0, 125, 10], [50, 0, 150, 10]], float)
 
     assert mtcnn._survivors(boxes, 0.5).tolist() == [0]
+
+
+def test_a_box_goes_above_the_threshold_not_at_it():
+    boxes = np.array([[0, 0, 2, 1], [0, 0, 1, 1]], float)
+
+    assert mtcnn._survivors(boxes, 0.5).tolist() == [0, 1]
+    assert mtcnn._survivors(boxes, 0.49).tolist() == [0]
+
+
+def test_runs_hold_photos_of_one_size_and_few_pixels(monkeypatch):
+    monkeypatch.setattr(mtcnn, "_PIXELS_PER_RUN", 2500)
+    small, large = images.noise(30, 40), images.noise(100, 60)
+
+    runs = mtcnn._runs([small, large, small, small, large, small], [20, 20, 21, 22, 20, 40])
+    assert [(run.images, run.min_face) for run in runs] == [([0, 2], 20), ([3], 20), ([1], 20), ([4], 20), ([5], 40)]
+    assert [run.batch.shape.as_list() for run in runs[:3]] == [[2, 40, 30, 3], [1, 40, 30, 3], [1, 60, 100, 3]]
 
 
 @pytest.mark.parametrize(

@@ -315,6 +315,14 @@ def test_a_jpeg_that_ends_in_its_header_is_truncated():
         decoded(data[:100])
 
 
+def test_a_damaged_png_is_told_when_it_is_opened():
+    # Its orientation may come last, so that its size is not known without reading all of it.
+    data = images.encoded(Image.fromarray(images.noise(64, 48)), "PNG")
+
+    with pytest.raises(TruncatedPhoto):
+        Photo(data[: len(data) // 2], LIMITS)
+
+
 def test_a_header_at_odds_with_its_pixels_is_undecodable():
     # Boxes would be measured by the one and cut by the other.
     with pytest.raises(UndecodablePhoto, match="announces 64 x 640 pixels, there are 64 x"):

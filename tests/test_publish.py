@@ -41,9 +41,7 @@ def check_whole(version: str) -> Manifest:
 def wrap_writes(monkeypatch, around) -> None:
     """Has `around(target, write)` called in place of everything that publishing writes, with a call that does it."""
     copy_file, write_bytes = storage.copy_file, storage.write_bytes
-    monkeypatch.setattr(
-        storage, "copy_file", lambda source, target: around(target, lambda: copy_file(source, target))
-    )
+    monkeypatch.setattr(storage, "copy_file", lambda source, target: around(target, lambda: copy_file(source, target)))
     monkeypatch.setattr(storage, "write_bytes", lambda target, data: around(target, lambda: write_bytes(target, data)))
 
 
@@ -117,12 +115,16 @@ def test_a_version_that_is_not_whole_is_not_found_by_name(tmp_path, monkeypatch,
     with monkeypatch.context() as broken, pytest.raises(Killed):
         wrap_writes(broken, die)
         publish.publish(folder, str(tmp_path / "gallery"), fakes.manifest(folder, "v2"))
-    with pytest.raises(BadBundle, match="there is no gallery at .*/v2"):
+    with pytest.raises(BadBundle, match=r"there is no gallery at .*/v2"):
         publish.find_version(str(tmp_path / "gallery" / "v2"))
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("damage", [lambda data: data[:-1], lambda data: data[:-1] + b"?", lambda data: b""])
+@pytest.mark.parametrize(
+    "damage",
+    [lambda data: data[:-1], lambda data: data[:-1] + b"?", lambda data: b""],
+    ids=["cut short", "other byte", "empty"],
+)
 def test_a_corrupted_copy_is_refused(tmp_path, monkeypatch, name, damage):
     old = publish_version(tmp_path, "v1")
 
@@ -152,6 +154,7 @@ def test_a_version_is_found_by_gallery_and_by_itself(tmp_path, monkeypatch):
     assert publish.find_version(first) == first
     assert publish.find_version(f"{first}/") == first
     assert publish.find_version((tmp_path / "gallery").as_uri()) == (tmp_path / "gallery" / "v2").as_uri()
+    assert publish.find_version(f"file://{first}/") == f"file://{first}"
     monkeypatch.chdir(tmp_path)
     assert publish.find_version("gallery") == second
 
@@ -165,7 +168,7 @@ def test_no_gallery_is_a_bad_bundle(tmp_path):
 
 def test_latest_of_a_version_taken_away_is_a_bad_bundle(tmp_path):
     shutil.rmtree(publish_version(tmp_path, "v1"))
-    with pytest.raises(BadBundle, match="LATEST of .* names v1, which is not a whole version"):
+    with pytest.raises(BadBundle, match=r"LATEST of .* names v1, which is not a whole version"):
         publish.find_version(str(tmp_path / "gallery"))
 
 
@@ -177,7 +180,7 @@ def test_a_hostile_latest_is_refused(tmp_path, contents):
     publish_version(tmp_path, "v1")
     shutil.copytree(tmp_path / "gallery", tmp_path / "other")  # where "../other/v1" would lead is a whole version
     (tmp_path / "gallery" / "LATEST").write_bytes(contents)
-    with pytest.raises(BadBundle, match="LATEST of .* names no version") as refusal:
+    with pytest.raises(BadBundle, match=r"LATEST of .* names no version") as refusal:
         publish.find_version(str(tmp_path / "gallery"))
     assert str(refusal.value).isprintable()
 

@@ -98,10 +98,9 @@ def test_files_of_other_types_are_listed_with_a_reason(root):
 
 
 def test_the_order_is_that_of_the_names_bytes(root):
-    make_or_skip(root, "b.jpg", "B.jpg", "a/2.jpg", "a/10.jpg", "a.jpg", "\uff21.jpg", "\U0001f600.jpg", f"{LATIN_1}.jpg")
-    expected = ["B.jpg", "a/10.jpg", "a/2.jpg", "a.jpg", "b.jpg", f"{LATIN_1}.jpg", "\uff21.jpg", "\U0001f600.jpg"]
-    assert names(root) == expected
-    assert names(root) == expected
+    ordered = ["B.jpg", "a/10.jpg", "a/2.jpg", "a.jpg", f"{LATIN_1}.jpg", "\uff21.jpg", "\U0001f600.jpg", "\udcff.jpg"]
+    make_or_skip(root, *reversed(ordered))
+    assert names(root) == ordered
 
 
 def test_a_name_that_is_no_utf_8_survives(root):
@@ -178,7 +177,10 @@ def test_a_folder_that_may_not_be_looked_into_is_listed(root, monkeypatch):
 
 def test_a_file_named_by_itself_is_a_photo_whatever_it_is_called(root):
     make(root, "ann.jpg", "notes.txt")
-    assert listed(root, "notes.txt", "ann.jpg", labelled=True) == [("notes.txt", "notes", PHOTO), ("ann.jpg", "ann", PHOTO)]
+    assert listed(root, "notes.txt", "ann.jpg", labelled=True) == [
+        ("notes.txt", "notes", PHOTO),
+        ("ann.jpg", "ann", PHOTO),
+    ]
 
 
 def test_a_pattern(root):
@@ -221,7 +223,7 @@ def test_a_missing_place_is_told(root):
 
 
 def test_a_pattern_that_matches_nothing_is_told(root):
-    with pytest.raises(NoSuchSource, match="nothing matches .*/\\*.jpg"):
+    with pytest.raises(NoSuchSource, match=r"nothing matches .*/\*\.jpg"):
         names(root, "*.jpg")
 
 

@@ -1,5 +1,6 @@
 """The measures of the LFW protocol, each against a plain statement of what it measures."""
 
+import itertools
 import math
 
 import fakes
@@ -31,7 +32,7 @@ def slow_accuracy(distances, same, tau: float) -> float:
 def slow_best_tau(distances, same) -> float:
     """Tries a threshold in every gap, from the smallest."""
     levels = sorted({float(distance) for distance in distances if not math.isnan(distance)})
-    gaps = [levels[0] / 2, *((low + high) / 2 for low, high in zip(levels, levels[1:], strict=False)), levels[-1]]
+    gaps = [levels[0] / 2, *((low + high) / 2 for low, high in itertools.pairwise(levels)), levels[-1]]
     return max(gaps, key=lambda tau: (slow_accuracy(distances, same, tau), -tau))
 
 
