@@ -34,7 +34,7 @@ setup: $(VENV)/.installed ## Make the virtual environment with the locked versio
 
 $(VENV)/.installed: requirements.lock setup.py pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	sed -n '/^annoy==/,/^[^ ]/{/^annoy==/p;/^  /p}' requirements.lock | sed '/# via/d;/^ *#/d' > $(VENV)/annoy.lock
+	sed -n '/^annoy==/,/^[^ ]/{/^annoy==/p;/^  /p;}' requirements.lock | sed '/# via/d;/^ *#/d' > $(VENV)/annoy.lock
 	ANNOY_COMPILER_ARGS="$(ANNOY_FLAGS)" $(BIN)/python -m pip install --quiet --no-cache-dir --no-binary annoy \
 		--require-hashes --no-deps --requirement $(VENV)/annoy.lock
 	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.lock

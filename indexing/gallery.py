@@ -41,7 +41,9 @@ class Gallery:
         self._vectors = vectors
         self._labels = labels
         self._index = index
-        self._people = labels["identity"].combine_chunks().dictionary_encode().indices.to_numpy(zero_copy_only=False)
+        people = labels["identity"].combine_chunks().dictionary_encode()
+        self._people = people.indices.to_numpy(zero_copy_only=False)
+        self._people_count = len(people.dictionary)
 
     @staticmethod
     def open(gallery: str) -> "Gallery":
@@ -89,6 +91,7 @@ class Gallery:
 
     def _nearest_people(self, query: np.ndarray, count: int) -> list[Neighbour]:
         search_k, asked = int(self.manifest.index["search_k"]), max(100, 10 * count)
+        count = min(count, self._people_count)
         while True:
             exhaustive = asked >= len(self)
             if exhaustive:

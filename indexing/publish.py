@@ -68,7 +68,7 @@ def find_version(gallery: str) -> str:
     if storage.exists(storage.join(gallery, MANIFEST_NAME)):
         return gallery
     if not storage.exists(storage.join(gallery, LATEST)):
-        raise BadBundle(f"there is no gallery at {gallery}")
+        raise BadBundle(f"there is no gallery at {gallery}; celebface build-gallery makes one")
     try:
         name = check_name(storage.read_bytes(storage.join(gallery, LATEST)).decode().strip())
     except ValueError as error:

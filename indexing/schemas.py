@@ -22,6 +22,7 @@ class Reason(enum.StrEnum):
     NONE = ""
     # listing
     UNSUPPORTED_TYPE = "unsupported_type"
+    NO_IDENTITY = "no_identity"
     DUPLICATE = "duplicate"
     # reading the bytes
     NOT_FOUND = "not_found"
@@ -33,12 +34,17 @@ class Reason(enum.StrEnum):
     TRUNCATED = "truncated"
     UNDECODABLE = "undecodable"
     TOO_MANY_PIXELS = "too_many_pixels"
+    TOO_MANY_SCANS = "too_many_scans"
     TOO_FEW_PIXELS = "too_few_pixels"
     # detecting, and the quality gate
     NO_FACE = "no_face"
     FACE_TOO_SMALL = "face_too_small"
     LOW_CONFIDENCE = "low_confidence"
     BLURRED = "blurred"
+
+
+# Reasons that lie in the place and not in the file: the next run may find it otherwise.
+OF_THE_PLACE = frozenset((Reason.NOT_FOUND, Reason.UNREADABLE))
 
 
 LEDGER = pa.schema(

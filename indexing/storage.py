@@ -11,6 +11,7 @@ import secrets
 import urllib.parse
 from collections.abc import Iterable, Iterator
 
+import pyarrow
 import pyarrow.fs
 
 _SCRATCH = re.compile(r"\.[0-9a-f]{8}\.tmp\Z")  # ends of names that `_scratch` makes
@@ -30,13 +31,20 @@ def resolve(uri: str) -> tuple[pyarrow.fs.FileSystem, str]:
       The file system and the path within it.
 
     Raises:
-      StorageError: If the scheme is not served.
+      StorageError: If the scheme is not served or the name cannot be used.
     """
+    try:
+        uri.encode()
+    except UnicodeEncodeError as error:
+        raise StorageError(f"a name that is no UTF-8 cannot be used here: {uri!r}") from error
     scheme = urllib.parse.urlsplit(uri).scheme
     if "://" not in uri:
         return pyarrow.fs.LocalFileSystem(), os.path.abspath(uri)
     if scheme == "file":
-        return pyarrow.fs.FileSystem.from_uri(uri)
+        try:
+            return pyarrow.fs.FileSystem.from_uri(uri)
+        except pyarrow.ArrowInvalid as error:
+            raise StorageError(f"not a URI: {uri}") from error
     raise StorageError(f"{scheme}:// is not a place this version of celebface can use: {uri}")
 
 
@@ -109,11 +117,25 @@ def list_files(uri: str) -> Iterator[str]:
     yield from sorted(posixpath.relpath(file, path) for file in files)
 
 
-def list_folders(uri: str) -> Iterator[str]:
-    """Names of the folders directly in a folder, sorted."""
+def list_names(uri: str) -> Iterator[str]:
+    """Names of the files and folders directly in a folder, sorted; nothing if it is not there."""
     system, path = resolve(uri)
     infos = system.get_file_info(pyarrow.fs.FileSelector(path, allow_not_found=True))
-    yield from sorted(info.base_name for info in infos if info.type == pyarrow.fs.FileType.Directory)
+    yield from sorted(info.base_name for info in infos)
+
+
+def check_writable(uri: str) -> None:
+    """Makes a folder and tries to write into it, so that a run does not find out at its end.
+
+    Raises:
+      StorageError: If that is not possible.
+    """
+    probe = join(uri, ".celebface-probe")
+    try:
+        write_bytes(probe, b"")
+        delete_file(probe)
+    except OSError as error:
+        raise StorageError(f"cannot write to {uri}: {error}") from error
 
 
 def copy_file(source: str, target: str) -> None:

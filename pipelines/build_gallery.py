@@ -1,5 +1,6 @@
 """celebface build-gallery: photos of known people to a published gallery."""
 
+import collections
 import dataclasses
 import hashlib
 import json
@@ -7,7 +8,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import apache_beam as beam
-import pyarrow.compute as pc
 
 from celebface.indexing import build as index_build
 from celebface.indexing import calibration, publish, schemas, storage
@@ -19,12 +19,13 @@ from celebface.models.weights import sample_folder
 from celebface.pipelines import arguments, execution, report, summary
 from celebface.pipelines.arguments import Parser, UsageError
 from celebface.pipelines.report import LedgerCounts
+from celebface.pipelines.text import complain
 from celebface.transforms.describe import DescribeFaces
 from celebface.transforms.detect import DetectFaces
 from celebface.transforms.encode import EncodeFaces, load_card
 from celebface.transforms.fetch import FetchPhotos, FetchPolicy
 from celebface.transforms.shard import ShardLayout, WriteShards
-from celebface.transforms.sources import ListPhotos, NoSuchSource, PhotoSource, peek
+from celebface.transforms.sources import ListPhotos, NoSuchSource, PhotoSource, absolute_place, peek
 from celebface.transforms.stage import ResumeStaged, StageOutcomes
 
 # Stricter than for matching: a bad gallery face is wrong for everybody. The softest face of the sample has sharpness
@@ -94,9 +95,7 @@ def parse_args(argv: Sequence[str]) -> tuple[BuildGalleryConfig, list[str]]:
     arguments.add_encoder_flags(parser)
     arguments.add_cache_flag(parser)
     arguments.add_reader_flags(parser, _GATE)
-    args, beam_argv = parser.parse_known_args(argv)
-    beam_argv += [f"--runner={args.runner}"]
-    execution.check_beam_flags(parser, beam_argv)
+    args, beam_argv = execution.parse_args(parser, argv)
     try:
         gallery = storage.absolute(storage.join(args.output_root, publish.check_name(args.name)))
         storage.resolve(gallery)
@@ -104,10 +103,10 @@ def parse_args(argv: Sequence[str]) -> tuple[BuildGalleryConfig, list[str]]:
         raise UsageError(str(error)) from error
     places = tuple(args.source or [str(sample_folder(args.cache, "train"))])
     return BuildGalleryConfig(
-        source=PhotoSource(tuple(storage.absolute(place) for place in places), labelled=True),
+        source=PhotoSource(tuple(map(absolute_place, places)), labelled=True, excluded=(gallery,)),
         gallery=gallery,
         encoder=arguments.encoder_uri(args),
-        precision=arguments.precision(args.precision, args.runner),
+        precision=arguments.precision(args.precision),
         reader=arguments.reader_config(args, one_face=True),
         fetch=FetchPolicy(),
         shards=args.num_shards,
@@ -141,9 +140,10 @@ def main(argv: Sequence[str]) -> int:
     """Runs the command."""
     config, beam_argv = parse_args(argv)
     try:
-        photos = peek(config.source, execution.photos_worth_counting())
         card = load_card(config.encoder)
-    except (NoSuchSource, BadEncoder) as error:
+        photos = peek(config.source, execution.photos_worth_counting())
+        storage.check_writable(config.gallery)
+    except (NoSuchSource, BadEncoder, storage.StorageError) as error:
         raise UsageError(str(error)) from error
     staging = _staging(config, card)
     done = execution.run(lambda pipeline: build(pipeline, config, card, staging), beam_argv, photos, "build-gallery")
@@ -157,10 +157,10 @@ def main(argv: Sequence[str]) -> int:
     if ledger.failed_ratio > config.max_failed_ratio or not ledger.faces:
         return _give_up(config, ledger, staging)
     version, manifest = _publish(config, card, staging, ledger)
+    storage.delete_tree(staging)
     out.print(summary.people_table(_people(version)))
     out.print(f"index {manifest.index['kind']}, recall@10 {manifest.index['recall_at_10']:.4f}", markup=False)
     out.print(f"published {version}", markup=False)
-    storage.delete_tree(staging)
     return 0
 
 
@@ -210,13 +210,12 @@ def _give_up(config: BuildGalleryConfig, ledger: LedgerCounts, staging: str) -> 
         if ledger.faces
         else "no photo gave a face"
     )
-    summary.complain(f"celebface build-gallery: nothing was published: {why}; the ledger is in {kept}")
+    complain(f"celebface build-gallery: nothing was published: {why}; the ledger is in {kept}")
     return 1
 
 
 def _people(version: str) -> dict[str, int]:
-    people: dict[str, int] = {}
-    for shard in report.read_tables(version, "faces"):
-        for entry in pc.value_counts(shard["identity"]).to_pylist():
-            people[entry["values"]] = people.get(entry["values"], 0) + entry["counts"]
+    people: collections.Counter[str] = collections.Counter()
+    for shard in report.shards(version, "faces"):
+        people.update(row["identity"] for row in report.read_rows(shard, ["identity"]))
     return dict(sorted(people.items()))

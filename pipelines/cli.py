@@ -3,10 +3,12 @@
 import importlib
 import importlib.metadata
 import logging
+import os
 import sys
 from collections.abc import Sequence
 
 from celebface.pipelines.arguments import UsageError
+from celebface.pipelines.text import complain
 
 # Each command is a module with main(argv) -> exit code; only the one that runs is loaded.
 COMMANDS = {
@@ -45,15 +47,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     command, *rest = arguments
     if command not in COMMANDS:
-        sys.stderr.write(f"celebface: there is no command {command!r}; see celebface --help\n")
+        complain(f"celebface: there is no command {command}; see celebface --help")
         return 2
     _log_warnings()
     module = importlib.import_module(f"celebface.pipelines.{command.replace('-', '_')}")
     try:
         return module.main(rest)
     except UsageError as error:
-        sys.stderr.write(f"celebface {command}: {error}\n")
+        complain(f"celebface {command}: {error}")
         return 2
+    except KeyboardInterrupt:
+        complain(f"celebface {command}: interrupted; the same command goes on where it was")
+        return 130
+    except BrokenPipeError:  # the reader of our output has gone, as head does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 def _log_warnings() -> None:

@@ -4,7 +4,6 @@ import argparse
 import dataclasses
 import pathlib
 import re
-import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,6 +14,7 @@ from celebface.models.encoder_card import BadEncoder
 from celebface.models.faces import PhotoFaces, PhotoFault, QualityGate
 from celebface.pipelines import arguments, report, summary
 from celebface.pipelines.arguments import Parser, UsageError
+from celebface.pipelines.text import complain, plain
 from celebface.transforms.encode import load_card, load_encoder
 from celebface.transforms.fetch import FetchPolicy, UnreadableFile, read_photo
 from celebface.transforms.sources import PHOTO_SUFFIXES
@@ -54,17 +54,16 @@ class Pair:
 def read_pairs(text: str, folds: int) -> list[Pair]:
     """Reads a pairs file: lines "name i j" for one person, "name i name j" for two, fields set apart by tabs.
 
-    A first line "F N" says, as LFW's own, that F folds follow of N pairs of each kind; without it the pairs of each
-    kind are dealt out to `folds` folds in their order.
+    A first line "F N" says, as LFW's own, that F folds follow of N pairs of each kind, a first line "N" that one does;
+    without it the pairs of each kind are dealt out to `folds` folds in their order.
 
     Raises:
       ValueError: If a line is neither.
     """
     lines = [line.rstrip("\r\n") for line in text.splitlines() if line.strip()]
     per_fold = 0
-    if lines and re.fullmatch(r"\d+\s+\d+", lines[0].strip()):
-        numbers = [int(number) for number in lines.pop(0).split()]
-        per_fold = 2 * numbers[-1]
+    if lines and re.fullmatch(r"\d+(\s+\d+)?", lines[0].strip()):
+        per_fold = 2 * int(lines.pop(0).split()[-1])
     pairs: list[Pair] = []
     seen = {True: 0, False: 0}
     for number, line in enumerate(lines):
@@ -109,14 +108,15 @@ class Evaluation:
       pairs: Pairs judged.
       tau: The threshold asked for, or the encoder's best.
       accuracy_at_tau: Share of pairs judged rightly at it.
-      accuracy_mean: Mean over the folds of the accuracy with the threshold that is best on the others.
+      accuracy_mean: Mean over the folds of the accuracy with the threshold that is best on the others; None for one
+        fold.
       accuracy_sd: Its standard deviation over the folds.
       folds: Number of folds.
       best_tau: Threshold of the best accuracy on all pairs.
       auc: Area under the ROC curve.
       eer: Equal error rate.
       rates: VAL@FAR.
-      rank_one: 1:N rank-1 with one enrolled photo for each person.
+      rank_one: 1:N rank-1 with one enrolled photo for each person; None without probes.
       people: People enrolled for it.
       probes: Probes for it.
     """
@@ -129,14 +129,14 @@ class Evaluation:
     pairs: int
     tau: float
     accuracy_at_tau: float
-    accuracy_mean: float
-    accuracy_sd: float
+    accuracy_mean: float | None
+    accuracy_sd: float | None
     folds: int
     best_tau: float
     auc: float
     eer: float
     rates: list[verification.RateAt]
-    rank_one: float
+    rank_one: float | None
     people: int
     probes: int
 
@@ -199,7 +199,7 @@ def _evaluate(
     pairs: Sequence[Pair],
     tau: float,
 ) -> Evaluation:
-    precision = arguments.precision(args.precision, arguments.LOCAL_RUNNER)
+    precision = arguments.precision(args.precision)
     names = sorted(photos)
     vectors, several = _embed(args, precision, [photos[name] for name in names])
     row = {name: number for number, name in enumerate(names)}
@@ -207,7 +207,7 @@ def _evaluate(
     distances = np.square(first - second).sum(axis=1)
     same = np.array([pair.same for pair in pairs])
     folds = np.array([pair.fold for pair in pairs])
-    scores = verification.cross_validated(distances, same, folds) if len(set(folds)) > 1 else np.array([np.nan])
+    scores = verification.cross_validated(distances, same, folds) if len(set(folds)) > 1 else np.array([])
     has_face = np.isfinite(vectors[:, 0])
     people = np.array([name for name, _ in names])
     share, enrolled, probes = verification.rank_one(vectors[has_face], people[has_face])
@@ -221,14 +221,14 @@ def _evaluate(
         pairs=len(pairs),
         tau=tau,
         accuracy_at_tau=verification.accuracy(distances, same, tau),
-        accuracy_mean=float(scores.mean()),
-        accuracy_sd=float(scores.std()),
-        folds=len(scores),
+        accuracy_mean=float(scores.mean()) if len(scores) else None,
+        accuracy_sd=float(scores.std()) if len(scores) else None,
+        folds=len(set(folds)),
         best_tau=best,
         auc=verification.area_under_curve(distances, same),
         eer=verification.equal_error_rate(distances, same),
         rates=[verification.true_match_rate_at(distances, same, rate) for rate in _FALSE_MATCH_RATES],
-        rank_one=share,
+        rank_one=share if probes else None,
         people=enrolled,
         probes=probes,
     )
@@ -261,30 +261,30 @@ def _read(reader, paths: Sequence[pathlib.Path]) -> list[PhotoFaces | PhotoFault
         try:
             data.append(read_photo(str(path), FetchPolicy()))
         except UnreadableFile as error:
-            sys.stderr.write(f"celebface evaluate: {summary.plain(str(path))}: {error}\n")
+            complain(f"celebface evaluate: {path}: {error}")
             data.append(b"")
     return reader.read(data)
 
 
 def _print(found: Evaluation) -> None:
     out = summary.console()
-    lines = [
-        f"{found.photos} photos, {found.several_faces} with several faces, {len(found.no_face)} with none",
-        f"encoder {found.encoder_id}, {found.precision}",
-        f"{found.pairs} pairs",
-        f"accuracy at tau {found.tau:g}   {found.accuracy_at_tau:.4f}",
-        f"accuracy, {found.folds} folds   {found.accuracy_mean:.4f} +- {found.accuracy_sd:.4f}",
-        f"best tau               {found.best_tau:.3f}",
-        f"AUC                    {found.auc:.5f}",
-        f"EER                    {found.eer:.4f}",
-        *(
-            f"VAL at FAR {rate.false_match_rate:g}{' ' * (12 - len(f'{rate.false_match_rate:g}'))}"
-            f"{rate.true_match_rate:.4f} (tau {rate.tau:.3f})"
-            for rate in found.rates
-        ),
-        f"rank-1, one enrolled   {found.rank_one:.4f} ({found.probes} probes, {found.people} people)",
-    ]
-    for line in lines:
-        out.print(line, markup=False)
+    measured = {
+        f"accuracy at tau {found.tau:g}": f"{found.accuracy_at_tau:.4f}",
+        f"accuracy, {found.folds} folds": _number(found.accuracy_mean) + " +- " + _number(found.accuracy_sd),
+        "best tau": f"{found.best_tau:.3f}",
+        "AUC": f"{found.auc:.5f}",
+        "EER": f"{found.eer:.4f}",
+        **{f"VAL at FAR {rate.false_match_rate:g}": f"{rate.true_match_rate:.4f} (tau {rate.tau:.3f})"
+           for rate in found.rates},
+        "rank-1, one enrolled": f"{_number(found.rank_one)} ({found.probes} probes, {found.people} people)",
+    }  # fmt: skip
+    out.print(f"{found.photos} photos, {found.several_faces} with several faces, {len(found.no_face)} with none")
+    out.print(f"encoder {found.encoder_id}, {found.precision}, {found.pairs} pairs")
+    for name, value in measured.items():
+        out.print(f"{name:<22} {value}", markup=False)
     for path in found.no_face:
-        out.print(f"no face: {summary.plain(path)}", markup=False)
+        out.print(f"no face: {plain(path)}", markup=False)
+
+
+def _number(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.4f}"

@@ -19,6 +19,7 @@ from apache_beam.portability.api import beam_provision_api_pb2
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
+from apache_beam.runners.runner import PipelineState
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
 from celebface.pipelines.arguments import LOCAL_RUNNER, Parser
@@ -26,8 +27,8 @@ from celebface.pipelines.progress import ProgressBar
 from celebface.transforms import progress
 from celebface.transforms.metrics import LOST, MICROSECONDS
 
-# Below this many photos a second process costs more (about 6 s, to load TensorFlow and the networks) than it saves.
-_PHOTOS_WORTH_A_PROCESS = 300
+_PHOTOS_WORTH_A_PROCESS = 150  # for fewer, loading TensorFlow and the networks takes longer than the work
+_BYTES_PER_PROCESS = 3 * 2**30  # peak of a worker on photos of 12 megapixels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,18 +65,50 @@ class RunReport:
     workers: int
 
 
-def check_beam_flags(parser: Parser, argv: Sequence[str]) -> None:
-    """Refuses flags that Beam does not know, as Beam itself only logs them.
+class RunFailed(Exception):
+    """The runner did not bring the job to its end."""
 
-    Other runners than the local one may ask their own job server for more flags, so theirs pass.
+
+def split_flags(parser: Parser, argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Tells Beam's flags from ours and from the names of photos among them.
+
+    Args:
+      parser: Reports flags with values that Beam does not take.
+      argv: The command line.
+
+    Returns:
+      What is not Beam's, and what is, both in their order.
     """
     captured: list[argparse.ArgumentParser] = []
     PipelineOptions([]).get_all_options(add_extra_args_fn=captured.append)
     beam_parser = captured[0]
     beam_parser.error = parser.error  # type: ignore[method-assign]  # one line instead of Beam's whole usage
-    known, unknown = beam_parser.parse_known_args(list(argv))
-    if unknown and (known.runner or LOCAL_RUNNER) == LOCAL_RUNNER:
-        parser.error(f"unknown argument {unknown[0]}")
+    _, others = beam_parser.parse_known_args(list(argv))
+    ours, beams = list(others), []
+    for argument in argv:
+        if others and others[0] == argument:
+            others = others[1:]
+        else:
+            beams.append(argument)
+    return ours, beams
+
+
+def parse_args(parser: Parser, argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """Reads a command line in which our flags, Beam's, and positional arguments may stand in any order.
+
+    Flags that nobody knows are refused, as Beam itself only logs them. Other runners than the local one ask their own
+    job server for more flags, so those pass; they need the form --flag=value.
+
+    Returns:
+      Our values, and Beam's flags.
+    """
+    ours, beams = split_flags(parser, argv)
+    args, unknown = parser.parse_known_intermixed_args(ours)
+    args.runner = runner_name(beams)
+    for argument in unknown:
+        if args.runner == LOCAL_RUNNER or not argument.startswith("--"):
+            parser.error(f"unknown argument {argument}")
+    return args, [*beams, *unknown]
 
 
 def runner_name(argv: Sequence[str]) -> str:
@@ -96,16 +129,15 @@ def run(build: Callable[[beam.Pipeline], None], argv: Sequence[str], photos_at_l
       The report.
 
     Raises:
-      Whatever the pipeline raised.
+      RunFailed: If the runner ended the job otherwise than done; and whatever the pipeline raised.
     """
     options = PipelineOptions(list(argv))
     name = runner_name(argv)
     start = time.monotonic()
     if name != LOCAL_RUNNER:
-        result = beam.Pipeline(options=options)
-        build(result)
-        finished = result.run()
-        finished.wait_until_finish()
+        pipeline = beam.Pipeline(options=options)
+        build(pipeline)
+        finished = _finish(pipeline)
         return RunReport(_stage_counts(finished), time.monotonic() - start, name, 0)
     workers = _local_workers(options, photos_at_least)
     options.view_as(DirectOptions).direct_num_workers = workers
@@ -119,18 +151,26 @@ def run(build: Callable[[beam.Pipeline], None], argv: Sequence[str], photos_at_l
             with ProgressBar(pathlib.Path(folder), title):
                 pipeline = beam.Pipeline(runner=_local_runner(options, workers), options=options)
                 build(pipeline)
-                finished = pipeline.run()
-                finished.wait_until_finish()
+                finished = _finish(pipeline)
         finally:
             del os.environ[progress.FOLDER_VARIABLE]
     return RunReport(_stage_counts(finished), time.monotonic() - start, name, workers)
+
+
+def _finish(pipeline: beam.Pipeline) -> beam.runners.runner.PipelineResult:
+    result = pipeline.run()
+    state = result.wait_until_finish() or result.state
+    if state != PipelineState.DONE:
+        raise RunFailed(f"the runner ended the job as {state}")
+    return result
 
 
 def _local_workers(options: PipelineOptions, photos: int) -> int:
     asked = options.view_as(DirectOptions).direct_num_workers
     if "direct_num_workers" in options.get_all_options(drop_default=True) and asked:
         return asked
-    return 1 if photos < _PHOTOS_WORTH_A_PROCESS else cores()
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return max(1, min(cores(), photos // _PHOTOS_WORTH_A_PROCESS, memory // _BYTES_PER_PROCESS))
 
 
 def cores() -> int:
@@ -142,7 +182,7 @@ def cores() -> int:
 
 def photos_worth_counting() -> int:
     """How far a source must be counted to know how many processes it is worth."""
-    return _PHOTOS_WORTH_A_PROCESS
+    return _PHOTOS_WORTH_A_PROCESS * cores()
 
 
 def _share_cores(workers: int) -> None:
@@ -162,7 +202,7 @@ def _local_runner(options: PipelineOptions, workers: int) -> FnApiRunner:
     provision = beam_provision_api_pb2.ProvisionInfo(retrieval_token="unused", pipeline_options=encoded)
     processes = None
     if workers > 1:
-        command = shlex.join([sys.executable, "-m", "celebface.pipelines.local_worker"])
+        command = shlex.join([sys.executable, "-P", "-m", "celebface.pipelines.local_worker"])
         processes = SubprocessSDKEnvironment.from_command_string(command)
     return FnApiRunner(default_environment=processes, provision_info=ExtendedProvisionInfo(provision))
 

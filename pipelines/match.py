@@ -1,41 +1,35 @@
 """celebface match: the faces in photos to the people of a gallery they look like."""
 
-import csv
+import contextlib
 import dataclasses
-import heapq
-import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import apache_beam as beam
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from celebface.indexing import schemas, storage
-from celebface.indexing.calibration import Verdict
 from celebface.indexing.gallery import Gallery
 from celebface.indexing.manifest import BadBundle
 from celebface.models.encoder_card import BadEncoder
 from celebface.models.faces import QualityGate, ReaderConfig
-from celebface.models.weights import sample_folder
-from celebface.pipelines import arguments, execution, report, summary
+from celebface.models.weights import encoder_folder, sample_folder
+from celebface.pipelines import arguments, execution, match_results, report, summary
 from celebface.pipelines.arguments import Parser, UsageError
+from celebface.pipelines.text import complain
 from celebface.transforms.detect import DetectFaces
 from celebface.transforms.encode import EncodeFaces, load_card
 from celebface.transforms.fetch import FetchPhotos, FetchPolicy
 from celebface.transforms.match import MatchFaces
 from celebface.transforms.shard import ShardLayout, WriteShards
-from celebface.transforms.sources import ListPhotos, NoSuchSource, PhotoSource, peek
+from celebface.transforms.sources import ListPhotos, NoSuchSource, PhotoSource, absolute_place, peek
 from celebface.transforms.stage import ResumeStaged, StageOutcomes
 
 # Looser than a gallery's: a doubtful face gets a doubtful answer, and the reader sees its distance.
 _GATE = QualityGate(min_face_px=20, min_confidence=0.8, min_sharpness=1.0)
-_CSV_NAME = "matches.csv"
-_SHOWN = 30  # faces listed on the terminal
 
 _EXAMPLES = """\
+  celebface match --sample
   celebface match a.jpg b.jpg folder/
   celebface match 'album/**/*.jpg' --gallery galleries/celebrities --output album-matches
   celebface match folder/ --gallery galleries/celebrities/20261124T061502Z-9f2c41ab --top_k 5
@@ -50,8 +44,9 @@ class MatchConfig:
       source: The photos.
       gallery: As the user named it.
       output: URI of the folder for the results.
-      encoder: URI of the encoder.
-      precision: Numeric precision.
+      encoder: URI of the encoder; empty for the gallery's.
+      default_encoder: URI of the one that is looked for if the gallery's is not where it was.
+      precision: Numeric precision; "auto" for the gallery's.
       reader: How photos are read.
       fetch: Bounds on reading files.
       top_k: People listed for each face.
@@ -64,6 +59,7 @@ class MatchConfig:
     gallery: str
     output: str
     encoder: str
+    default_encoder: str
     precision: str
     reader: ReaderConfig
     fetch: FetchPolicy
@@ -121,9 +117,7 @@ def parse_args(argv: Sequence[str]) -> tuple[MatchConfig, list[str]]:
     arguments.add_encoder_flags(parser)
     arguments.add_cache_flag(parser)
     arguments.add_reader_flags(parser, _GATE)
-    args, beam_argv = parser.parse_known_args(argv)
-    beam_argv += [f"--runner={args.runner}"]
-    execution.check_beam_flags(parser, beam_argv)
+    args, beam_argv = execution.parse_args(parser, argv)
     if args.one_face and args.all_faces:
         parser.error("--one_face and --all_faces exclude each other")
     if args.tau is not None and not 0 <= args.tau <= 4:
@@ -137,11 +131,12 @@ def parse_args(argv: Sequence[str]) -> tuple[MatchConfig, list[str]]:
     except storage.StorageError as error:
         raise UsageError(str(error)) from error
     return MatchConfig(
-        source=PhotoSource(tuple(storage.absolute(place) for place in places)),
+        source=PhotoSource(tuple(map(absolute_place, places)), excluded=(output,)),
         gallery=args.gallery,
         output=output,
-        encoder=arguments.encoder_uri(args),
-        precision=arguments.precision(args.precision, args.runner),
+        encoder=storage.absolute(args.encoder) if args.encoder else "",
+        default_encoder=str(encoder_folder(args.cache)),
+        precision=args.precision,
         reader=arguments.reader_config(args, one_face=args.one_face),
         fetch=FetchPolicy(),
         top_k=args.top_k,
@@ -151,53 +146,67 @@ def parse_args(argv: Sequence[str]) -> tuple[MatchConfig, list[str]]:
     ), beam_argv
 
 
-def build(pipeline: beam.Pipeline, config: MatchConfig, version: str, tau: float, staging: str) -> None:
+def build(pipeline: beam.Pipeline, config: MatchConfig, terms: "Terms", staging: str) -> None:
     """The way of the data, with the losses beside it."""
-    layout = ShardLayout(_assembled(staging), "matches", schemas.MATCHES, config.shards)
+    layout = ShardLayout(_assembled(staging), match_results.TABLE, schemas.MATCHES, config.shards)
 
     refs, lost_l = pipeline | "Sources" >> beam.Create([config.source]) | "List" >> ListPhotos()
     fresh, staged = refs | "Resume" >> ResumeStaged(staging)
     photos, lost_f = fresh | "Fetch" >> FetchPhotos(config.fetch)
     faces, lost_d = photos | "Detect" >> DetectFaces(config.reader)
-    vectors = faces | "Encode" >> EncodeFaces(config.encoder, config.precision)
-    done = vectors | "Match" >> MatchFaces(version, config.top_k, tau)
+    vectors = faces | "Encode" >> EncodeFaces(terms.encoder, terms.precision)
+    done = vectors | "Match" >> MatchFaces(terms.gallery, config.top_k, terms.tau)
 
     outcomes = (lost_l, lost_f, lost_d, done) | "Outcomes" >> beam.Flatten()
     kept = outcomes | "Stage" >> StageOutcomes(staging, layout.rows, config.shards)
     (kept, staged) | "Staged" >> beam.Flatten() | "Shard" >> WriteShards(layout)
 
 
+@dataclasses.dataclass(frozen=True)
+class Terms:
+    """What the gallery decides, unless the user did.
+
+    Attributes:
+      gallery: URI of the version, pinned for the whole job.
+      encoder: URI of the encoder its vectors were made with.
+      precision: Numeric precision.
+      tau: Threshold on D.
+    """
+
+    gallery: str
+    encoder: str
+    precision: str
+    tau: float
+
+
 def main(argv: Sequence[str]) -> int:
     """Runs the command."""
     config, beam_argv = parse_args(argv)
     try:
-        photos = peek(config.source, execution.photos_worth_counting())
         gallery = Gallery.open(config.gallery)
-        card = load_card(config.encoder)
+        terms = _terms(config, gallery)
+        photos = peek(config.source, execution.photos_worth_counting())
+        _check_output(config.output)
     except (NoSuchSource, BadBundle, BadEncoder, storage.StorageError) as error:
         raise UsageError(str(error)) from error
-    _check_encoder(gallery, card.encoder_id)
-    _check_output(config.output)
-    tau = _tau(config, gallery)
-    staging = _staging(config, gallery, tau)
-    done = execution.run(
-        lambda pipeline: build(pipeline, config, gallery.uri, tau, staging), beam_argv, photos, "match"
-    )
+    staging = _staging(config, terms)
+    done = execution.run(lambda pipeline: build(pipeline, config, terms, staging), beam_argv, photos, "match")
     ledger = report.count_ledger(_assembled(staging))
     report.reconcile(done, ledger)
     broken = ledger.failed_ratio > config.max_failed_ratio
-    run = report.run_report(done, ledger, {**config.as_json(), "version": gallery.uri, "tau": tau})
-    _hand_over(_assembled(staging), config.output, run, ledger_only=broken)
+    run = report.run_report(done, ledger, {**config.as_json(), **dataclasses.asdict(terms)})
+    match_results.hand_over(_assembled(staging), config.output, run, ledger_only=broken)
     out = summary.console()
-    summary.print_counts(out, done, ledger)
     if broken:
-        summary.complain(
+        summary.print_counts(out, done, ledger)
+        complain(
             f"celebface match: {ledger.failed_ratio:.0%} of the photos were rejected, --max_failed_ratio is "
             f"{config.max_failed_ratio:.0%}; only the ledger was written, to {config.output}"
         )
         return 1
-    _print_matches(out, config, gallery, tau)
     storage.delete_tree(staging)
+    summary.print_counts(out, done, ledger)
+    match_results.print_matches(out, config.output, gallery.identities, terms.tau)
     return 0
 
 
@@ -205,112 +214,41 @@ def _assembled(staging: str) -> str:
     return storage.join(staging, "results")
 
 
-def _check_encoder(gallery: Gallery, encoder_id: str) -> None:
-    if gallery.manifest.encoder_id != encoder_id:
+def _terms(config: MatchConfig, gallery: Gallery) -> Terms:
+    tau = config.tau if config.tau is not None else gallery.calibration.tau
+    if tau is None:
+        raise UsageError("the gallery states no threshold; give one with --tau")
+    precision = gallery.manifest.precision if config.precision == "auto" else config.precision
+    return Terms(gallery.uri, _find_encoder(config, gallery), precision, tau)
+
+
+def _find_encoder(config: MatchConfig, gallery: Gallery) -> str:
+    """The encoder asked for; else the one the gallery was built with, where it then was, or the default one."""
+    wanted = gallery.manifest.encoder_id
+    if not config.encoder:
+        built_with = str(gallery.manifest.config.get("encoder", ""))
+        with contextlib.suppress(BadEncoder):
+            if load_card(built_with).encoder_id == wanted:
+                return built_with
+    encoder = config.encoder or config.default_encoder
+    found = load_card(encoder).encoder_id
+    if found != wanted:
         raise UsageError(
-            f"the gallery was built with encoder {gallery.manifest.encoder_id}, this one is {encoder_id}: "
-            "their vectors cannot be compared; name the gallery's with --encoder"
+            f"the gallery was built with encoder {wanted}, the one at {encoder} is {found}: their vectors cannot be "
+            "compared; name the gallery's with --encoder"
         )
+    return encoder
 
 
 def _check_output(output: str) -> None:
     """Refuses a folder with files that no match job wrote, lest they be mistaken for results."""
-    foreign = [name for name in storage.list_files(output) if not _is_result(name) and not name.startswith(".staging-")]
-    if foreign:
-        raise UsageError(f"{output} holds other files, such as {foreign[0]}; name a new folder with --output")
+    if os.path.isfile(output):
+        raise UsageError(f"{output} is a file; name a folder with --output")
+    if foreign := match_results.foreign_file(output):
+        raise UsageError(f"{output} holds other files, such as {foreign}; name a new folder with --output")
+    storage.check_writable(output)
 
 
-def _is_result(name: str) -> bool:
-    return name in (_CSV_NAME, report.RUN_NAME) or (
-        name.startswith(("matches-", "ledger-")) and name.endswith(".parquet") and "/" not in name
-    )
-
-
-def _tau(config: MatchConfig, gallery: Gallery) -> float:
-    if config.tau is not None:
-        return config.tau
-    if gallery.calibration.tau is None:
-        raise UsageError("the gallery states no threshold; give one with --tau")
-    return gallery.calibration.tau
-
-
-def _staging(config: MatchConfig, gallery: Gallery, tau: float) -> str:
-    decides = [config.source, config.reader, config.fetch, config.precision, config.shards, config.top_k, tau]
-    return storage.join(config.output, f".staging-{report.fingerprint([*decides, gallery.manifest.version])}")
-
-
-def _hand_over(assembled: str, output: str, run: dict[str, Any], ledger_only: bool) -> None:
-    """Replaces the results in the output folder; run.json goes first and comes last, so half a set has none."""
-    names = [name for name in storage.list_files(assembled) if not ledger_only or name.startswith("ledger-")]
-    for name in [report.RUN_NAME, *storage.list_files(output)]:
-        if _is_result(name) and name not in names:
-            storage.delete_file(storage.join(output, name))
-    for name in names:
-        storage.copy_file(storage.join(assembled, name), storage.join(output, name))
-    if not ledger_only:
-        storage.write_text_lines(storage.join(output, _CSV_NAME), _csv_lines(assembled))
-    report.write_json(storage.join(output, report.RUN_NAME), run)
-
-
-def _csv_lines(folder: str) -> Iterator[str]:
-    """All matches by photo, as lines of CSV; lists are spread over columns."""
-    columns = [name for name in schemas.MATCHES.names if name != "box"]
-    header = [*columns[:2], "x0", "y0", "x1", "y1", *columns[2:]]
-    yield _csv_line(header)
-    shards = [
-        (row for batch in table.to_batches() for row in batch.to_pylist())
-        for table in report.read_tables(folder, "matches")
-    ]
-    for row in heapq.merge(*shards, key=lambda row: row["photo_uri"]):
-        box = dict(zip(("x0", "y0", "x1", "y1"), row.pop("box"), strict=True))
-        yield _csv_line([_csv_value({**row, **box}[name]) for name in header])
-
-
-def _csv_line(values: Sequence[Any]) -> str:
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerow(values)
-    return buffer.getvalue()
-
-
-def _csv_value(value: Any) -> Any:
-    """Floats with the digits a float32 has; text that a spreadsheet would run as a formula gets an apostrophe."""
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
-        return f"'{value}"
-    return value
-
-
-def _print_matches(out: Console, config: MatchConfig, gallery: Gallery, tau: float) -> None:
-    table = Table("photo", "looks like", "similarity", "D", "margin", "verdict", box=None, pad_edge=False)
-    for column in table.columns[2:5]:
-        column.justify = "right"
-    verdicts: dict[str, int] = {}
-    best: list[dict[str, Any]] = []
-    faces = labelled = right = 0
-    people = set(gallery.identities)
-    for shard in report.read_tables(config.output, "matches"):
-        for row in shard.to_pylist():
-            if row["rank"] != 1:
-                continue
-            faces += 1
-            verdicts[row["verdict"]] = verdicts.get(row["verdict"], 0) + 1
-            label = os.path.basename(os.path.dirname(row["photo_uri"]))
-            labelled += label in people
-            right += label in people and label == row["identity"]
-            best.append(row)
-            if len(best) > 4 * _SHOWN:
-                best = heapq.nsmallest(_SHOWN, best, key=lambda row: row["distance"])
-    for row in heapq.nsmallest(_SHOWN, best, key=lambda row: row["distance"]):
-        photo, person = (summary.plain(text) for text in (os.path.basename(row["photo_uri"]), row["identity"]))
-        numbers = f"{row['similarity']:.0%}", f"{row['distance']:.2f}", f"{row['margin']:.2f}"
-        table.add_row(Text(photo), Text(person), *numbers, row["verdict"])
-    if faces:
-        out.print(table)
-    if faces > _SHOWN:
-        out.print(f"... and {faces - _SHOWN} more faces, less alike", markup=False)
-    counts = ", ".join(f"{verdicts.get(kind, 0)} {kind}" for kind in Verdict)
-    out.print(f"{faces} faces against {len(people)} people at tau {tau:g}: {counts}", markup=False)
-    if labelled:
-        out.print(f"{right} of {labelled} faces have the person their folder names at rank 1", markup=False)
-    out.print(f"results in {config.output}", markup=False)
+def _staging(config: MatchConfig, terms: Terms) -> str:
+    decides = [config.source, config.reader, config.fetch, config.shards, config.top_k, terms]
+    return storage.join(config.output, f".staging-{report.fingerprint(decides)}")

@@ -1,22 +1,25 @@
 """What a run leaves beside its results: run.json, and the check that its numbers add up."""
 
+import array
 import collections
 import dataclasses
 import datetime
 import hashlib
 import importlib.metadata
+import itertools
 import json
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import pyarrow as pa
+import numpy as np
 import pyarrow.parquet as pq
 
 from celebface.indexing import storage
 from celebface.indexing.schemas import Status
 from celebface.pipelines.execution import RunReport
-from celebface.transforms import fetch, sources
+from celebface.transforms import detect, encode, fetch, sources
+from celebface.transforms.stage import RESUME
 
 RUN_NAME = "run.json"
 
@@ -53,25 +56,39 @@ class LedgerCounts:
         return rejected / max(1, rejected + self.done)
 
 
-def read_tables(folder: str, table: str) -> Iterator[pa.Table]:
-    """The shards of a table, in order."""
-    for name in storage.list_files(folder):
-        if name.startswith(f"{table}-") and name.endswith(".parquet"):
-            with storage.open_input(storage.join(folder, name)) as stream:
-                yield pq.read_table(stream)
+def shards(folder: str, table: str) -> list[str]:
+    """URIs of a table's shards, in order."""
+    names = storage.list_names(folder)
+    return [storage.join(folder, name) for name in names if name.startswith(f"{table}-") and name.endswith(".parquet")]
+
+
+def read_rows(shard: str, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
+    """The rows of a shard, few at a time in memory."""
+    with storage.open_input(shard) as stream:
+        for batch in pq.ParquetFile(stream).iter_batches(batch_size=1024, columns=columns):
+            yield from batch.to_pylist()
 
 
 def count_ledger(folder: str) -> LedgerCounts:
-    """Sums up the ledger in a folder."""
-    items = faces = 0
+    """Sums up the ledger in a folder.
+
+    Raises:
+      DoesNotReconcile: If an item has two rows.
+    """
+    ids = array.array("Q")  # 8 bytes an item
+    faces = 0
     statuses: collections.Counter[str] = collections.Counter()
     reasons: collections.Counter[str] = collections.Counter()
-    for shard in read_tables(folder, "ledger"):
-        items += len(shard)
-        statuses.update(shard["status"].to_pylist())
-        reasons.update(reason for reason in shard["reason"].to_pylist() if reason)
-        faces += sum(shard["faces"].to_pylist())
-    return LedgerCounts(items, dict(statuses), dict(reasons), faces)
+    for shard in shards(folder, "ledger"):
+        for row in read_rows(shard, ["item_id", "status", "reason", "faces"]):
+            ids.append(int(row["item_id"], 16))
+            faces += row["faces"]
+            statuses[row["status"]] += 1
+            if row["reason"]:
+                reasons[row["reason"]] += 1
+    if len(ids) != len(np.unique(np.frombuffer(ids, np.uint64))):
+        raise DoesNotReconcile("the ledger has two rows for one item")
+    return LedgerCounts(len(ids), dict(statuses), dict(reasons), faces)
 
 
 def reconcile(report: RunReport, ledger: LedgerCounts) -> None:
@@ -80,13 +97,17 @@ def reconcile(report: RunReport, ledger: LedgerCounts) -> None:
     Raises:
       DoesNotReconcile: If an item was lost or doubled on the way.
     """
-    for name, stage in report.stages.items():
-        if name == "resume":
-            continue  # what it does not hand on is not lost: an earlier run has done it
+    stages = report.stages
+    for name, stage in stages.items():
         gone = stage.items_in - stage.items_out - sum(stage.lost.values())
-        if gone:
+        if gone and name != RESUME:  # what that one does not hand on, an earlier run has done
             raise DoesNotReconcile(f"stage {name} took {stage.items_in} items and {gone} of them came to no end")
-    listed = report.stages[sources.STAGE].items_in if sources.STAGE in report.stages else 0
+    way = [name for name in (sources.STAGE, RESUME, fetch.STAGE, detect.STAGE, encode.STAGE) if name in stages]
+    for before, after in itertools.pairwise(way):
+        given, taken = stages[before].items_out, stages[after].items_in
+        if given != taken:
+            raise DoesNotReconcile(f"stage {before} gave {given} items, stage {after} took {taken}")
+    listed = stages[sources.STAGE].items_in if sources.STAGE in stages else 0
     if listed != ledger.items:
         raise DoesNotReconcile(f"{listed} items were listed, the ledger has {ledger.items}")
 
@@ -112,13 +133,13 @@ def fingerprint(decides: Sequence[Any]) -> str:
 
     Runs that would make the same rows share a staging folder by it, and go on with each other's work.
     """
-    text = json.dumps([versions()["celebface"], *decides], default=dataclasses.asdict)
+    text = json.dumps([versions(), *decides], default=dataclasses.asdict)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def write_json(uri: str, body: Mapping[str, Any]) -> None:
     """Writes a JSON file."""
-    storage.write_bytes(uri, (json.dumps(body, indent=2, sort_keys=True) + "\n").encode())
+    storage.write_bytes(uri, (json.dumps(body, indent=2, sort_keys=True, allow_nan=False) + "\n").encode())
 
 
 def versions() -> dict[str, str]:

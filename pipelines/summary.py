@@ -1,7 +1,5 @@
 """What a person reads when a run has ended."""
 
-import sys
-import unicodedata
 from collections.abc import Mapping
 
 from rich.console import Console
@@ -10,26 +8,18 @@ from rich.text import Text
 
 from celebface.pipelines.execution import RunReport
 from celebface.pipelines.report import LedgerCounts
+from celebface.pipelines.text import plain
 
 
 def console() -> Console:
     """Where summaries go: stdout, plain text if it is no terminal."""
-    return Console(highlight=False, soft_wrap=True)
+    return Console(highlight=False, soft_wrap=True, emoji=False)
 
 
 def error_console() -> Console:
     """Where progress is shown: stderr, silent if it is no terminal."""
     found = Console(stderr=True)
     return found if found.is_terminal else Console(stderr=True, quiet=True)
-
-
-def plain(text: str) -> str:
-    """A name from outside as one line without control characters, so that it cannot steer a terminal."""
-    return "".join(" " if character.isspace() else "�" if _steers(character) else character for character in text)
-
-
-def _steers(character: str) -> bool:
-    return unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 
 def print_counts(out: Console, report: RunReport, ledger: LedgerCounts) -> None:
@@ -60,8 +50,3 @@ def people_table(people: Mapping[str, int]) -> Table:
     for name, faces in people.items():
         table.add_row(Text(plain(name)), str(faces))
     return table
-
-
-def complain(message: str) -> None:
-    """One line on stderr."""
-    sys.stderr.write(plain(message) + "\n")

@@ -23,6 +23,11 @@ def test_pairs_with_a_header_keep_its_folds():
     assert [pair.fold for pair in evaluate.read_pairs(text, folds=10)] == [0, 0, 1, 1]
 
 
+def test_a_header_of_one_number_makes_one_fold():
+    text = "2\nA\t1\t2\nB\t1\t2\nA\t1\tB\t2\nC\t1\tB\t1\n"
+    assert [pair.fold for pair in evaluate.read_pairs(text, folds=10)] == [0, 0, 0, 0]
+
+
 @pytest.mark.parametrize("text", ["A\t1\n", "A\tx\t2\n", "A\t1\t2\n", "", "A 1 2\n"])
 def test_what_is_no_list_of_pairs_is_refused(text):
     with pytest.raises(ValueError, match="pair"):

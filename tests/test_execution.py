@@ -6,7 +6,8 @@ import pathlib
 
 import apache_beam as beam
 import pytest
-from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
+from apache_beam.runners.runner import PipelineResult, PipelineRunner, PipelineState
 from apache_beam.utils.shared import Shared
 from rich.console import Console
 
@@ -69,19 +70,65 @@ def test_other_runners_get_their_flags_untouched(tmp_path):
     assert report.stages["count"].items_in == 40
 
 
-def test_many_photos_are_worth_all_cores():
+def test_many_photos_are_worth_all_cores_that_memory_allows(monkeypatch):
     options = PipelineOptions([])
+    monkeypatch.setattr(execution, "cores", lambda: 64)
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     assert execution._local_workers(options, photos=5) == 1
-    assert execution._local_workers(options, photos=100_000) == execution.cores()
+    assert execution._local_workers(options, photos=310) == 2
+    assert execution._local_workers(options, photos=100_000) == min(64, memory // (3 * 2**30))
 
 
-def test_unknown_flags_pass_for_runners_with_flags_of_their_own(capsys):
+def parse(*argv: str):
     parser = Parser("match", "", "")
-    execution.check_beam_flags(parser, ["--runner=FlinkRunner", "--some_flink_flag=3"])
+    parser.add_argument("photo", nargs="*")
+    parser.add_argument("--top_k", type=int)
+    parser.add_argument("--runner")
+    return execution.parse_args(parser, argv)
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["a.jpg", "--top_k", "3", "b.jpg", "--direct_num_workers", "2"],
+        ["--direct_num_workers", "2", "a.jpg", "b.jpg", "--top_k=3"],
+        ["--top_k", "3", "--direct_num_workers=2", "a.jpg", "b.jpg"],
+    ],
+)
+def test_photos_and_flags_may_stand_in_any_order(argv):
+    args, beam_flags = parse(*argv)
+    assert (args.photo, args.top_k, args.runner) == (["a.jpg", "b.jpg"], 3, "DirectRunner")
+    assert PipelineOptions(beam_flags).view_as(DirectOptions).direct_num_workers == 2
+
+
+def test_other_runners_have_flags_of_their_own(capsys):
+    args, beam_flags = parse("--runner", "FlinkRunner", "a.jpg", "--some_flink_flag=3", "b.jpg")
+    assert (args.photo, args.runner) == (["a.jpg", "b.jpg"], "FlinkRunner")
+    assert beam_flags == ["--runner", "FlinkRunner", "--some_flink_flag=3"]
     with pytest.raises(SystemExit) as ended:
-        execution.check_beam_flags(parser, ["--runner=DirectRunner", "--some_flink_flag=3"])
+        parse("--some_flink_flag=3", "a.jpg")
     assert ended.value.code == 2
     assert capsys.readouterr().err == "celebface match: unknown argument --some_flink_flag=3\n"
+
+
+def test_a_runner_that_does_not_finish_fails_the_run():
+    class Cancelled(PipelineRunner):
+        def run_pipeline(self, pipeline, options):
+            return PipelineResult(PipelineState.CANCELLED)
+
+    pipeline = beam.Pipeline(runner=Cancelled())
+    pipeline | beam.Create([1])
+    with pytest.raises(execution.RunFailed, match="CANCELLED"):
+        execution._finish(pipeline)
+
+
+def test_workers_do_not_import_from_the_folder_they_are_started_in(tmp_path, monkeypatch):
+    """A folder of downloaded photos may hold an annoy.py."""
+    (tmp_path / "annoy.py").write_text("raise SystemExit('imported from the current folder')")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out").mkdir()
+    report = execution.run(build(tmp_path / "out"), ["--direct_num_workers=2"], photos_at_least=40, title="test")
+    assert report.stages["count"].items_out == 40
 
 
 def test_workers_get_the_pipeline_options(tmp_path):

@@ -12,6 +12,7 @@ from celebface.models import crops, face_reader
 from celebface.models.face_reader import FaceReader
 from celebface.models.faces import (
     BlurredFace,
+    DetectorConfig,
     EmptyPhoto,
     FaceTooSmall,
     LowConfidence,
@@ -256,6 +257,25 @@ def test_strips_of_photos_have_no_faces(reader, size):
 # --- coordinates and pixels -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("side", "detector", "expected"),
+    [
+        (300, DetectorConfig(), 20),
+        (1200, DetectorConfig(), 36),  # 3 % of the photo
+        (2400, DetectorConfig(), 36),  # 3 % of the scaled photo
+        (2400, DetectorConfig(min_face_px=100), 50),
+        (2400, DetectorConfig(min_face_share=0), 20),  # not 10: MTCNN sees none below 20
+        (2400, DetectorConfig(longest_side=600, min_face_share=0.1), 60),
+    ],
+)
+def test_the_smallest_face_is_meant_in_source_pixels(side, detector, expected):
+    data = images.encoded(images.plain(side, side // 2), "JPEG")
+
+    opened = face_reader._open(data, ReaderConfig(detector=detector))
+    assert opened.min_face == pytest.approx(expected)
+    assert opened.for_detector.shape[1] == min(side, detector.longest_side)
+
+
 @pytest.mark.parametrize("file_format", ["JPEG", "PNG"])
 def test_coordinates_are_in_source_pixels_whatever_the_scale(reader, people, file_format):
     photos = [Image.open(io.BytesIO(data)).convert("RGB") for data in people[:3]]
@@ -303,20 +323,23 @@ def test_a_small_face_in_a_large_jpeg_is_cut_from_all_its_pixels(reader, face, o
         return decode(photo, min_longer_side)
 
     photo = images.scenery(4800, 3000, detail=4)
+    photo.paste(face.resize((1500, 1500), Image.Resampling.BICUBIC), (500, 500))
     photo.paste(face.resize((340, 340), Image.Resampling.BICUBIC), (4000, 1500))
     data = images.oriented(photo, orientation, "JPEG", quality=92)
     monkeypatch.setattr(Photo, "decode", counting)
     [found] = reader.read([data])
 
-    assert len(found.faces) == 1
-    assert (found.faces[0].box[:2] >= (4000, 1500)).all() and (found.faces[0].box[2:] <= (4340, 1840)).all()
-    assert asked[0] == 1200 and len(asked) == 2
-    assert asked[1] >= 4800 * min(1, 160 / max(found.faces[0].box[2:] - found.faces[0].box[:2]))
+    assert len(found.faces) == 2
+    small = found.faces[1]
+    assert (small.box >= (4000, 1500, 4000, 1500)).all() and (small.box <= (4340, 1840, 4340, 1840)).all()
+    assert len(asked) == 2
+    assert asked[0] == 1200
+    assert asked[1] >= 4800 * 160 / max(small.box[2:] - small.box[:2])
     full = Image.open(io.BytesIO(images.oriented(photo, 1, "JPEG", quality=92)))
-    expected = crops.cut_face(full, found.faces[0].box, 160)
-    assert np.abs(found.faces[0].pixels.astype(int) - expected).mean() < (1 if orientation == 1 else 4)
-    reduced = crops.cut_face(full.reduce(4), found.faces[0].box / 4, 160)
-    assert found.faces[0].sharpness > 2 * crops.sharpness(reduced)
+    expected = crops.cut_face(full, small.box, 160)
+    assert np.abs(small.pixels.astype(int) - expected).mean() < (1 if orientation == 1 else 4)
+    reduced = crops.cut_face(full.reduce(4), small.box / 4, 160)
+    assert small.sharpness > 2 * crops.sharpness(reduced)
 
 
 def test_a_large_face_is_cut_from_the_reduced_photo(reader, face, monkeypatch):

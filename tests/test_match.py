@@ -1,6 +1,7 @@
 """celebface match, whole, with the real models."""
 
 import csv
+import dataclasses
 import json
 import os
 import pathlib
@@ -155,25 +156,64 @@ def test_tau_decides_the_verdict(gallery, portrait, tmp_path):
     assert [row["verdict"] for row in rows(tmp_path / "out", "matches")] == ["lookalike"]
 
 
+def test_a_gallery_of_one_person_has_no_margin(sample, portrait, tmp_path, capsys):
+    shutil.copytree(sample / "madonna", tmp_path / "people" / "madonna")
+    assert cli.main(["build-gallery", f"--source={tmp_path / 'people'}", f"--output_root={tmp_path}"]) == 0
+    assert match(tmp_path / "celebrities", tmp_path / "out", portrait) == 0
+    assert [(row["rank"], row["margin"]) for row in rows(tmp_path / "out", "matches")] == [(1, None)]
+    with (tmp_path / "out" / "matches.csv").open(newline="") as file:
+        assert [line["margin"] for line in csv.DictReader(file)] == [""]
+    assert "nan" not in capsys.readouterr().out
+
+
+def test_results_in_the_photos_folder_are_no_photos(gallery, portrait, tmp_path):
+    shutil.copy(portrait, tmp_path / "a.jpg")
+    for _ in range(2):
+        assert match(gallery, tmp_path / "matches", tmp_path) == 0
+        assert [row["uri"] for row in rows(tmp_path / "matches", "ledger")] == [str(tmp_path / "a.jpg")]
+
+
+def test_an_output_that_cannot_be_written_is_known_before_the_work(gallery, portrait, tmp_path, capsys):
+    (tmp_path / "file").write_text("precious")
+    for output in (tmp_path / "file", tmp_path / "file" / "below", pathlib.Path("/proc/nowhere")):
+        assert match(gallery, output, portrait) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+    assert (tmp_path / "file").read_text() == "precious"
+
+
 def copy_of(gallery: pathlib.Path, target: pathlib.Path) -> pathlib.Path:
     shutil.copytree(gallery, target)
     return pathlib.Path(publish.find_version(str(target)))
 
 
+def other_encoder(encoder: str, folder: pathlib.Path) -> str:
+    """An encoder of the same network with other weights; returns its id."""
+    card = encoder_card.EncoderCard.from_json((pathlib.Path(encoder) / "card.json").read_bytes())
+    weights = encoder_card.weights_from_bytes((pathlib.Path(encoder) / "weights.npz").read_bytes(), card)
+    weights["Bottleneck/kernel"] = weights["Bottleneck/kernel"] * 0.5 + 1e-3
+    folder.mkdir()
+    (folder / "weights.npz").write_bytes(encoder_card.weights_to_bytes(weights))
+    other = dataclasses.replace(card, weights_sha256=encoder_card.weights_digest(weights))
+    (folder / "card.json").write_text(other.to_json())
+    return other.encoder_id
+
+
 def test_another_encoder_is_refused(gallery, portrait, encoder, tmp_path, capsys):
-    folder = tmp_path / "encoder"
-    shutil.copytree(encoder, folder)
-    card = encoder_card.EncoderCard.from_json((folder / "card.json").read_bytes())
-    other = encoder_card.weights_from_bytes((folder / "weights.npz").read_bytes(), card)
-    other["Bottleneck/kernel"] = other["Bottleneck/kernel"] + 1e-3
-    (folder / "weights.npz").write_bytes(encoder_card.weights_to_bytes(other))
-    digest = encoder_card.weights_digest(other)
-    changed = encoder_card.dataclasses.replace(card, weights_sha256=digest)
-    (folder / "card.json").write_text(changed.to_json())
-    assert match(gallery, tmp_path / "out", portrait, f"--encoder={folder}") == 2
+    other = other_encoder(encoder, tmp_path / "encoder")
+    assert match(gallery, tmp_path / "out", portrait, f"--encoder={tmp_path / 'encoder'}") == 2
     error = capsys.readouterr().err
-    assert card.encoder_id in error and changed.encoder_id in error and error.count("\n") == 1
+    assert other in error and error.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_the_gallery_knows_its_own_encoder(sample, portrait, encoder, tmp_path):
+    other = other_encoder(encoder, tmp_path / "encoder")
+    arguments = [f"--source={sample / 'madonna'}/../*", f"--encoder={tmp_path / 'encoder'}", "--precision=float32"]
+    assert cli.main(["build-gallery", *arguments, f"--output_root={tmp_path}"]) == 0
+    assert match(tmp_path / "celebrities", tmp_path / "out", portrait) == 0
+    report = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert (report["config"]["encoder"], report["config"]["precision"]) == (str(tmp_path / "encoder"), "float32")
+    assert {row["encoder_id"] for row in rows(pathlib.Path(report["config"]["gallery"]), "faces")} == {other}
 
 
 def test_damaged_weights_are_refused(gallery, portrait, encoder, tmp_path, capsys):

@@ -196,12 +196,12 @@ def test_files_are_listed_sorted_and_from_all_folders_below(folder):
     names = [".hidden", "Z.txt", "a.txt", "a/b/c.txt", "a/z.txt", "b.txt", "faces.deadbeef.tmp.parquet"]
     assert list(storage.list_files(str(folder))) == names
     assert list(storage.list_files(str(folder / "a"))) == ["b/c.txt", "z.txt"]
-    assert list(storage.list_folders(str(folder))) == ["a", "empty"]
+    assert list(storage.list_names(str(folder))) == ["a", "empty"]
 
 
 def test_a_folder_that_is_not_there_holds_nothing(folder):
     assert list(storage.list_files(str(folder))) == []
-    assert list(storage.list_folders(str(folder))) == []
+    assert list(storage.list_names(str(folder))) == []
 
 
 def test_deleting_what_is_not_there_is_no_fault(folder):

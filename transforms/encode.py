@@ -47,7 +47,10 @@ def load_encoder(uri: str, precision: str) -> "FaceEncoder":
     from celebface.models.facenet import FaceEncoder  # here, so that the driver does not load TensorFlow
 
     card, weights = _read_encoder(uri)
-    return FaceEncoder(weights, card.embedding_size, precision)
+    try:
+        return FaceEncoder(weights, card.embedding_size, precision)
+    except ValueError as error:
+        raise BadEncoder(f"the encoder at {uri} does not fit its network: {error}") from error
 
 
 def _read_encoder(uri: str) -> tuple[EncoderCard, dict[str, np.ndarray]]:
@@ -57,8 +60,8 @@ def _read_encoder(uri: str) -> tuple[EncoderCard, dict[str, np.ndarray]]:
         data = storage.read_bytes(storage.join(folder, encoder_card.WEIGHTS_NAME))
     except FileNotFoundError as error:
         raise BadEncoder(f"there is no encoder at {uri}; celebface fetch-models brings the default one") from error
-    except storage.StorageError as error:
-        raise BadEncoder(str(error)) from error
+    except (OSError, storage.StorageError) as error:
+        raise BadEncoder(f"the encoder at {uri} cannot be read: {error}") from error
     return card, encoder_card.weights_from_bytes(data, card)
 
 

@@ -4,7 +4,6 @@ import dataclasses
 import time
 
 import apache_beam as beam
-import numpy as np
 from apache_beam.utils.shared import Shared
 
 from celebface.indexing.calibration import AMBIGUOUS_MARGIN, Verdict, similarity, verdict
@@ -72,7 +71,7 @@ def match(photo: EmbeddedPhoto, gallery: Gallery, top_k: int, tau: float) -> Out
                     "distance": person.distance,
                     "similarity": similarity(person.distance),
                     "verdict": str(_verdict(rank, person, nearest, tau)),
-                    "margin": np.nan if margin is None else margin,
+                    "margin": margin,
                     "gallery_face_id": person.face_id,
                     "gallery_uri": person.uri,
                 }

@@ -5,14 +5,17 @@ in the environment, which local worker processes inherit; elsewhere nothing is w
 """
 
 import collections
+import contextlib
 import json
 import os
 import pathlib
+import threading
 from collections.abc import Mapping
 
 FOLDER_VARIABLE = "CELEBFACE_PROGRESS_FOLDER"
 
 _counts: collections.Counter[str] = collections.Counter()
+_lock = threading.Lock()
 
 
 def add(counts: Mapping[str, int]) -> None:
@@ -20,16 +23,18 @@ def add(counts: Mapping[str, int]) -> None:
     folder = os.environ.get(FOLDER_VARIABLE)
     if not folder:
         return
-    _counts.update(counts)
     target = pathlib.Path(folder) / f"{os.getpid()}.json"
     scratch = target.with_suffix(".tmp")
-    scratch.write_text(json.dumps(_counts), encoding="ascii")
-    scratch.replace(target)
+    with _lock, contextlib.suppress(OSError):  # a full disk may spoil the bar, not the run
+        _counts.update(counts)
+        scratch.write_text(json.dumps(_counts), encoding="ascii")
+        scratch.replace(target)
 
 
 def reset() -> None:
     """Forgets this process's counts, before a run in the driver's own process."""
-    _counts.clear()
+    with _lock:
+        _counts.clear()
 
 
 def total(folder: pathlib.Path) -> collections.Counter[str]:

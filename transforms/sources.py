@@ -2,9 +2,10 @@
 
 import dataclasses
 import glob
+import itertools
 import os
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -12,7 +13,7 @@ import apache_beam as beam
 from celebface.indexing.schemas import Reason
 from celebface.transforms import progress
 from celebface.transforms.metrics import StageMetrics
-from celebface.transforms.records import Outcome, PhotoRef, printable, skipped
+from celebface.transforms.records import Outcome, PhotoRef, printable, rejected, skipped
 
 STAGE = "list"
 PHOTO_SUFFIXES = frozenset(
@@ -47,93 +48,109 @@ class PhotoSource:
     """Where photos are.
 
     Attributes:
-      places: Folders, files and glob patterns on this machine.
-      labelled: Whether the folder a photo lies in, directly below a place, says who is on it; a photo that lies in
-        the place itself is named by its file.
+      places: Folders, files and glob patterns on this machine, absolute (see `absolute_place`).
+      labelled: Whether the folder that a photo lies in says who is on it: of a place that is a folder, the folder
+        directly below it; of a photo found by a pattern or named by itself, its own.
+      excluded: Folders that are passed over, such as the one the results go to.
     """
 
     places: tuple[str, ...]
     labelled: bool = False
+    excluded: tuple[str, ...] = ()
+
+
+def absolute_place(place: str) -> str:
+    """Makes a place absolute, so that workers in other folders find it; brackets of the current one are no pattern."""
+    if os.path.lexists(place) or not glob.has_magic(place):
+        return os.path.abspath(place)
+    return os.path.join(glob.escape(os.getcwd()), place)
 
 
 def list_photos(source: PhotoSource) -> Iterator[PhotoRef]:
     """Lists a source, each file once, in a fixed order.
 
-    Files whose names end in a suffix that no photo has are listed as of an unsupported type. Hidden files and folders
-    are passed over. A file named by itself is taken for a photo whatever it is called.
+    Hidden files and folders are passed over. Files whose names end in a suffix that no photo has are listed as of an
+    unsupported type; a file named by itself is taken for a photo whatever it is called.
 
     Raises:
       NoSuchSource: If a place does not exist or a pattern matches nothing.
     """
     seen = set()
     for place in source.places:
-        for ref in _list_place(place, source.labelled):
-            if ref.uri not in seen:  # whoever is on it: the first place that names it says so
-                seen.add(ref.uri)
+        for ref in _list_place(place, source):
+            if ref.item_id not in seen:
+                seen.add(ref.item_id)
                 yield ref
 
 
-def _list_place(place: str, labelled: bool) -> Iterator[PhotoRef]:
-    path = os.path.abspath(place)
-    if os.path.isdir(path):
-        yield from _list_folder(path, labelled)
-    elif os.path.lexists(path):
-        yield _ref(path, _identity(os.path.dirname(path), path) if labelled else "")
+def _list_place(place: str, source: PhotoSource) -> Iterator[PhotoRef]:
+    if os.path.isdir(place):
+        yield from _list_folder(place, place, source)
+    elif os.path.lexists(place):
+        yield _ref(place, _folder_name(place), source.labelled)
     elif glob.has_magic(place):
-        found = sorted(glob.glob(path, recursive=True))
+        found = sorted(glob.glob(place, recursive=True))
         if not found:
             raise NoSuchSource(f"nothing matches {place}")
         for match in found:
             if os.path.isdir(match):
-                yield from _list_folder(match, labelled)
+                yield from _list_folder(match, os.path.dirname(match), source)
             else:
-                yield _ref(match, _identity(os.path.dirname(match), match) if labelled else "")
+                yield _ref(match, _folder_name(match), source.labelled)
     else:
         raise NoSuchSource(f"there is no {place}")
 
 
-def _list_folder(root: str, labelled: bool) -> Iterator[PhotoRef]:
-    for path in _walk(root, set()):
+def _list_folder(folder: str, root: str, source: PhotoSource) -> Iterator[PhotoRef]:
+    """Lists a folder; who is on a photo is said by the first folder of its path below `root`."""
+    for path, fault in _walk(folder, source.excluded):
+        first, *below = os.path.relpath(path, root).split(os.sep)
         suffix = os.path.splitext(path)[1].lower()
-        unsupported = suffix and suffix not in PHOTO_SUFFIXES
-        identity = _identity(root, path) if labelled else ""
-        yield _ref(path, identity, Reason.UNSUPPORTED_TYPE if unsupported else Reason.NONE)
+        if not fault and suffix and suffix not in PHOTO_SUFFIXES:
+            fault = Reason.UNSUPPORTED_TYPE
+        yield _ref(path, first if below else "", source.labelled, fault)
 
 
-def _walk(folder: str, above: set[tuple[int, int]]) -> Iterator[str]:
-    """Files below a folder, by name. Links to folders are followed, but not in circles."""
-    status = os.stat(folder)
-    here = (status.st_dev, status.st_ino)
-    if here in above:
-        return
-    try:
-        entries = sorted(os.scandir(folder), key=lambda entry: os.fsencode(entry.name))
-    except OSError:  # a folder that may not be looked into is an item too, a lost one
-        yield folder
-        return
-    for entry in entries:
-        if entry.name.startswith("."):
+def _walk(folder: str, excluded: Sequence[str]) -> Iterator[tuple[str, Reason]]:
+    """Files below a folder, by name, and folders that cannot be looked into. A folder is entered once, links or not."""
+    entered: set[tuple[int, int]] = set()
+    waiting = [folder]
+    while waiting:
+        path = waiting.pop()
+        try:
+            status = os.stat(path)
+            if (status.st_dev, status.st_ino) in entered or path in excluded:
+                continue
+            entered.add((status.st_dev, status.st_ino))
+            entries = sorted(os.scandir(path), key=lambda entry: os.fsencode(entry.name))
+        except OSError:
+            yield path, Reason.UNREADABLE
             continue
-        link = entry.is_symlink()
-        if os.path.isdir(entry.path) if link else entry.is_dir():  # of a link to itself, entry.is_dir() raises
-            yield from _walk(entry.path, above | {here})
-        elif link or entry.is_file():  # a link that leads nowhere is an item too, a lost one
-            yield entry.path
+        folders = []
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if os.path.isdir(entry.path):
+                folders.append(entry.path)
+            else:  # a link that leads nowhere and a thing that is no file are items too, lost ones
+                yield entry.path, Reason.NONE
+        waiting.extend(reversed(folders))
 
 
-def _identity(root: str, path: str) -> str:
-    first, *below = os.path.relpath(path, root).split(os.sep)
-    name = first if below else os.path.splitext(first)[0]
-    return unicodedata.normalize("NFC", os.fsencode(name).decode("utf-8", "backslashreplace"))
+def _folder_name(path: str) -> str:
+    return os.path.basename(os.path.dirname(path))
 
 
-def _ref(path: str, identity: str, listed: Reason = Reason.NONE) -> PhotoRef:
+def _ref(path: str, folder: str, labelled: bool, fault: Reason = Reason.NONE) -> PhotoRef:
+    identity = unicodedata.normalize("NFC", printable(folder)) if labelled else ""
+    if labelled and not identity and not fault:
+        fault = Reason.NO_IDENTITY
     try:
         status = os.stat(path)
         revision = f"{status.st_size}-{status.st_mtime_ns}"
     except OSError:  # read again, and reported, when it is fetched
         revision = ""
-    return PhotoRef.of(path, identity, revision, listed)
+    return PhotoRef.of(path, identity, revision, fault)
 
 
 class ListPhotos(beam.PTransform):
@@ -155,28 +172,32 @@ class _ListPhotosDoFn(beam.DoFn):
             count += 1
             if ref.listed:
                 self._metrics.lost(ref.listed)
-                suffix = printable(os.path.splitext(ref.uri)[1])
-                yield beam.pvalue.TaggedOutput("lost", _lost(ref, f"a {suffix} file is not taken for a photo"))
+                yield beam.pvalue.TaggedOutput("lost", _lost(ref))
             else:
                 self._metrics.passed()
                 yield ref.item_id, ref
         progress.add({"listed": count})
 
 
-def _lost(ref: PhotoRef, detail: str) -> Outcome:
-    return skipped(ref, STAGE, ref.listed, detail)
+def _lost(ref: PhotoRef) -> Outcome:
+    if ref.listed == Reason.UNSUPPORTED_TYPE:
+        return skipped(ref, STAGE, ref.listed, f"a {os.path.splitext(ref.uri)[1]} file is not taken for a photo")
+    details = {
+        Reason.NO_IDENTITY: "it lies in no person's folder",
+        Reason.UNREADABLE: "a folder that cannot be looked into",
+    }
+    return rejected(ref, STAGE, ref.listed, details[ref.listed])
 
 
 def peek(source: PhotoSource, limit: int) -> int:
     """Counts a source's files, up to a limit, so that a wrong source is known before anything starts.
 
     Raises:
-      NoSuchSource: If a place does not exist, or there is no file at all.
+      NoSuchSource: If a place does not exist or a pattern matches nothing, or there is no file at all.
     """
-    count = 0
-    for count, _ in enumerate(list_photos(source), start=1):
-        if count >= limit:
-            break
+    for place in source.places:
+        next(_list_place(place, source), None)
+    count = sum(1 for _ in itertools.islice(list_photos(source), limit))
     if not count:
         raise NoSuchSource(f"there is no photo in {', '.join(source.places)}")
     return count

@@ -1,6 +1,6 @@
 """Keeps outcomes in part files as they come, so that a killed run goes on where it was.
 
-Parts are written by the workers and named by what is in them. Only references to their rows cross a shuffle: the
+Parts are written by the workers and named by the items in them. Only references to their rows cross a shuffle: the
 rows themselves, with crops and vectors, go to disk once and are read once. A reference counts only if its bundle is
 committed, so a part left by a worker that died does no harm, and a later run may use its rows.
 """
@@ -19,14 +19,17 @@ from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.windowed_value import WindowedValue
 
 from celebface.indexing import storage
+from celebface.indexing.schemas import OF_THE_PLACE
 from celebface.transforms import progress
 from celebface.transforms.metrics import StageMetrics
 from celebface.transforms.records import Outcome
 from celebface.transforms.staged import StagedRow, staging_schema
 
 STAGE = "stage"
+RESUME = "resume"
 _ITEMS_PER_PART = 256
 _FACES_PER_PART = 2048  # of about 10 KB each
+_SECONDS_PER_PART = 15  # so much work is lost at most when a run is killed
 
 
 def shard_of(key: str, shards: int) -> int:
@@ -63,13 +66,15 @@ class _StageOutcomesDoFn(beam.DoFn):
     def start_bundle(self) -> None:
         self._outcomes: list[Outcome] = []
         self._faces = 0
+        self._since = time.monotonic()
 
     def process(self, outcome: Outcome):
         self._metrics.taken()
         progress.add({"photos": 1, "faces": outcome.faces, f"{outcome.reason or outcome.status}": 1})
         self._outcomes.append(outcome)
         self._faces += outcome.faces
-        if len(self._outcomes) >= _ITEMS_PER_PART or self._faces >= _FACES_PER_PART:
+        full = len(self._outcomes) >= _ITEMS_PER_PART or self._faces >= _FACES_PER_PART
+        if full or time.monotonic() - self._since > _SECONDS_PER_PART:
             yield from self._flush()
 
     def finish_bundle(self):
@@ -134,7 +139,7 @@ class ResumeStaged(beam.PTransform):
 
     folder: str
 
-    def expand(self, refs: beam.PCollection) -> Any:  # good ones, lost ones
+    def expand(self, refs: beam.PCollection) -> Any:  # to do, done
         staged = (
             refs.pipeline
             | "Parts" >> beam.Create(staged_parts(self.folder), reshuffle=False)
@@ -149,18 +154,22 @@ class ResumeStaged(beam.PTransform):
 
 
 def read_keys(part: str) -> Iterator[tuple[str, tuple[str, int, StagedRow]]]:
-    """The items of a part: item id, and revision, shard and place."""
+    """The items of a part that a later run may rely on: item id, and revision, shard and place.
+
+    Items that were lost to their place, not to their bytes, are tried again.
+    """
     with pa.ipc.open_file(storage.open_input(part)) as reader:
         for number in range(reader.num_record_batches):
             batch = reader.get_batch(number)
-            keys = zip(*(batch[name].to_pylist() for name in ("item_id", "revision", "shard")), strict=True)
-            for row, (item, revision, shard) in enumerate(keys):
-                yield item, (revision, shard, StagedRow(part, number, row))
+            columns = (batch[name].to_pylist() for name in ("item_id", "revision", "shard", "reason"))
+            for row, (item, revision, shard, reason) in enumerate(zip(*columns, strict=True)):
+                if reason not in OF_THE_PLACE:
+                    yield item, (revision, shard, StagedRow(part, number, row))
 
 
 class _SortDoFn(beam.DoFn):
     def __init__(self) -> None:
-        self._metrics = StageMetrics("resume")
+        self._metrics = StageMetrics(RESUME)
 
     def process(self, keyed):
         _, groups = keyed

@@ -1,8 +1,8 @@
-"""Text from outside on a terminal."""
+"""Text from outside on a terminal and in a CSV."""
 
 import pytest
 
-from celebface.pipelines import summary
+from celebface.pipelines import text as texts
 
 
 @pytest.mark.parametrize(
@@ -17,4 +17,8 @@ from celebface.pipelines import summary
     ],
 )
 def test_names_cannot_steer_a_terminal(text, shown):
-    assert summary.plain(text) == shown
+    assert texts.plain(text) == shown
+
+
+def test_control_characters_are_spelt_out_where_nothing_may_be_lost():
+    assert texts.escaped("a\x1b[1m\n\u202eb é 梅") == "a\\x1b[1m\\n\\u202eb é 梅"

@@ -1,0 +1,145 @@
+"""The results of a match job: the folder they are handed over to, the CSV, and what a person reads on the terminal."""
+
+import collections
+import csv
+import heapq
+import io
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from celebface.indexing import schemas, storage
+from celebface.indexing.calibration import Verdict
+from celebface.pipelines import report
+from celebface.pipelines.text import escaped, plain
+
+TABLE = "matches"
+_CSV_NAME = "matches.csv"
+_SHOWN = 30  # faces listed on the terminal
+
+
+def foreign_file(output: str) -> str | None:
+    """A file in a folder that no match job wrote, if there is one."""
+    names = (name for name in storage.list_names(output) if not name.startswith(".staging-"))
+    return next((name for name in names if not _is_result(name)), None)
+
+
+def _is_result(name: str) -> bool:
+    tables = (f"{TABLE}-", "ledger-")
+    return name in (_CSV_NAME, report.RUN_NAME) or (name.startswith(tables) and name.endswith(".parquet"))
+
+
+def hand_over(assembled: str, output: str, run: Mapping[str, Any], ledger_only: bool) -> None:
+    """Replaces the results in a folder; run.json goes first and comes last, so half a set has none.
+
+    Args:
+      assembled: Folder with the shards.
+      output: Where they go.
+      run: Contents of run.json.
+      ledger_only: Leave the matches out.
+    """
+    for name in sorted(storage.list_names(output), key=lambda name: name != report.RUN_NAME):
+        if _is_result(name):
+            storage.delete_file(storage.join(output, name))
+    for name in storage.list_names(assembled):
+        if not ledger_only or name.startswith("ledger-"):
+            storage.copy_file(storage.join(assembled, name), storage.join(output, name))
+    if not ledger_only:
+        storage.write_text_lines(storage.join(output, _CSV_NAME), _csv_lines(assembled))
+    report.write_json(storage.join(output, report.RUN_NAME), run)
+
+
+def _csv_lines(folder: str) -> Iterator[str]:
+    """All matches by photo, as lines of CSV; the box is spread over four columns."""
+    first, second, *others = (name for name in schemas.MATCHES.names if name != "box")
+    header = [first, second, "x0", "y0", "x1", "y1", *others]
+    yield _csv_line(header)
+    shards = [report.read_rows(shard) for shard in report.shards(folder, TABLE)]
+    for row in heapq.merge(*shards, key=lambda row: row["photo_uri"]):
+        row.update(zip(("x0", "y0", "x1", "y1"), row.pop("box"), strict=True))
+        yield _csv_line([_csv_value(row[name]) for name in header])
+
+
+def _csv_line(values: Sequence[Any]) -> str:
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerow(values)
+    return buffer.getvalue()
+
+
+def _csv_value(value: Any) -> Any:
+    """Floats have the digits of a float32; text is harmless on a terminal, and in a spreadsheet no formula."""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, str):
+        text = escaped(value)
+        return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
+    return value
+
+
+class _Tally:
+    """What the summary says, gathered row by row."""
+
+    def __init__(self, people: Sequence[str]):
+        self._people = set(people)
+        self.faces = self.labelled = self.right = 0
+        self.verdicts: collections.Counter[str] = collections.Counter()
+        self._nearest: list[tuple[float, int, dict[str, Any]]] = []
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Takes a face's nearest person."""
+        self.faces += 1
+        self.verdicts[row["verdict"]] += 1
+        label = os.path.basename(os.path.dirname(row["photo_uri"]))
+        self.labelled += label in self._people
+        self.right += label in self._people and label == row["identity"]
+        entry = (-row["distance"], -self.faces, row)  # a heap of the nearest, the farthest of them on top
+        if len(self._nearest) < _SHOWN:
+            heapq.heappush(self._nearest, entry)
+        else:
+            heapq.heappushpop(self._nearest, entry)
+
+    @property
+    def nearest(self) -> list[dict[str, Any]]:
+        """The rows most alike, nearest first."""
+        return [row for *_, row in sorted(self._nearest, reverse=True, key=lambda entry: entry[:2])]
+
+
+def print_matches(out: Console, output: str, people: Sequence[str], tau: float) -> None:
+    """Whom the faces look like, most alike first.
+
+    Args:
+      out: Where to.
+      output: The results.
+      people: The gallery's people.
+      tau: The threshold of the verdicts.
+    """
+    tally = _Tally(people)
+    for shard in report.shards(output, TABLE):
+        for row in report.read_rows(shard):
+            if row["rank"] == 1:
+                tally.add(row)
+    if tally.faces:
+        out.print(_table(tally.nearest))
+    if tally.faces > _SHOWN:
+        out.print(f"... and {tally.faces - _SHOWN} more faces, less alike", markup=False)
+    counts = ", ".join(f"{tally.verdicts[kind]} {kind}" for kind in Verdict)
+    out.print(f"{tally.faces} faces against {len(people)} people at tau {tau:g}: {counts}", markup=False)
+    if tally.labelled:
+        shown = f"{tally.right} of {tally.labelled} faces have the person their folder names at rank 1"
+        out.print(shown, markup=False)
+    out.print(f"results in {plain(output)}", markup=False)
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    table = Table("photo", "looks like", "cosine", "D", "margin", "verdict", box=None, pad_edge=False)
+    for column in table.columns[2:5]:
+        column.justify = "right"
+    for row in rows:
+        names = (Text(plain(os.path.basename(row["photo_uri"]))), Text(plain(row["identity"])))
+        margin = "" if row["margin"] is None else f"{row['margin']:.2f}"
+        table.add_row(*names, f"{row['similarity']:.2f}", f"{row['distance']:.2f}", margin, row["verdict"])
+    return table
