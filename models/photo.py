@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import re
 import struct
 import warnings
 import zlib
@@ -49,7 +50,8 @@ _JPEG_REDUCTIONS = (8, 4, 2)
 # A progressive JPEG has about 10 scans, each a pass over all pixels. Without a bound a small file keeps a core busy for
 # hours.
 _MAX_SCANS = 100
-_START_OF_SCAN = b"\xff\xda"  # cannot occur within a scan's data, where ff is followed by 00
+_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")  # those that a segment follows, and the end
+_START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
 
 # What makes the pixels of each EXIF orientation upright, and those that swap width and height.
 _UPRIGHT = {
@@ -91,8 +93,8 @@ class Photo:
             raise TooManyPixels(f"{width} x {height} pixels, the limit is {limits.max_pixels} in all")
         if min(width, height) < limits.min_side:
             raise TooFewPixels(f"{width} x {height} pixels, the shorter side must have {limits.min_side}")
-        if image.format in ("JPEG", "MPO") and data.count(_START_OF_SCAN) > _MAX_SCANS:
-            raise TooManyScans(f"{data.count(_START_OF_SCAN)} scans, the limit is {_MAX_SCANS}")
+        if image.format in ("JPEG", "MPO") and _has_too_many_scans(data):
+            raise TooManyScans(f"the JPEG has more than {_MAX_SCANS} scans")
         if image.format == "PNG":
             with _faults():
                 image.load()
@@ -156,6 +158,19 @@ def _faults() -> Iterator[None]:
     except _BROKEN_INPUT as error:
         fault = TruncatedPhoto if "truncated" in str(error).lower() else UndecodablePhoto
         raise fault(_one_line(error)) from error
+
+
+def _has_too_many_scans(data: bytes) -> bool:
+    """Counts the scans of a JPEG's first image; what its other segments hold, and what follows it, may be anything."""
+    scans, place = 0, 2
+    while (marker := _MARKER.search(data, place)) and scans <= _MAX_SCANS:
+        place = marker.end()
+        kind = data[place - 1]
+        if kind == _END_OF_IMAGE:
+            break
+        scans += kind == _START_OF_SCAN
+        place += int.from_bytes(data[place : place + 2])
+    return scans > _MAX_SCANS
 
 
 def _orientation(image: Image.Image) -> int:

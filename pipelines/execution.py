@@ -102,13 +102,18 @@ def parse_args(parser: Parser, argv: Sequence[str]) -> tuple[argparse.Namespace,
     Returns:
       Our values, and Beam's flags.
     """
+    if not {"-h", "--help"}.isdisjoint(argv):
+        parser.parse_args(["--help"])  # before Beam's parser shows its own
     ours, beams = split_flags(parser, argv)
-    args, unknown = parser.parse_known_intermixed_args(ours)
+    _, unknown = parser.parse_known_intermixed_args(ours)
+    engines = [argument for argument in unknown if argument.startswith("--")]
+    args, unknown = parser.parse_known_intermixed_args([argument for argument in ours if argument not in engines])
     args.runner = runner_name(beams)
-    for argument in unknown:
-        if args.runner == LOCAL_RUNNER or not argument.startswith("--"):
-            parser.error(f"unknown argument {argument}")
-    return args, [*beams, *unknown]
+    if args.runner == LOCAL_RUNNER:
+        unknown = engines + unknown
+    if unknown:
+        parser.error(f"unknown argument {unknown[0]}")
+    return args, beams + engines
 
 
 def runner_name(argv: Sequence[str]) -> str:

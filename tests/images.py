@@ -101,6 +101,14 @@ def animated(file_format: str, *frames: Image.Image) -> bytes:
     return encoded(frames[0], file_format, save_all=True, append_images=frames[1:], duration=100)
 
 
+def jpeg_with_scans(count: int, between: bytes = b"") -> bytes:
+    """A JPEG that passes over its pixels `count` times; `between` lies before each scan that is not its own."""
+    data = encoded(plain(64, 48), "JPEG", progressive=True)
+    last = data.rindex(b"\xff\xda")
+    scans = data.count(b"\xff\xda")
+    return data[:-2] + (between + data[last:-2]) * (count - scans) + data[-2:]
+
+
 def grey16(levels: list[list[int]], file_format: str) -> bytes:
     """16-bit grey levels, enlarged until no format minds: each level is a square of 20 pixels."""
     return encoded(Image.fromarray(np.kron(np.array(levels), np.ones((20, 20))).astype(np.uint16)), file_format)

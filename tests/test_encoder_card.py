@@ -49,7 +49,7 @@ def test_a_card_survives_json():
 
 
 def test_a_card_without_measurements_survives_json():
-    card = EncoderCard("plain", "net", 2, "00", encoder_card.PREPROCESSING)
+    card = EncoderCard("plain", encoder_card.INCEPTION_RESNET_V1, 2, "00", encoder_card.PREPROCESSING)
 
     assert EncoderCard.from_json(card.to_json()) == card
 
@@ -114,6 +114,11 @@ def test_a_card_with_other_preprocessing_is_refused(change):
 
     with pytest.raises(BadEncoder, match="wants its input made in another way"):
         EncoderCard.from_json(card.to_json())
+
+
+def test_a_card_of_an_unknown_network_is_refused():
+    with pytest.raises(BadEncoder, match="network 'vgg16' is unknown"):
+        EncoderCard.from_json(card_of(some_weights(), architecture="vgg16").to_json())
 
 
 @pytest.mark.parametrize(

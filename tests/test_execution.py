@@ -18,6 +18,12 @@ from celebface.transforms import progress
 from celebface.transforms.metrics import StageMetrics
 
 
+@pytest.fixture(autouse=True)
+def workers_can_import_this(monkeypatch):
+    """Worker processes do not import from the current folder, but they must find the steps of these tests."""
+    monkeypatch.setenv("PYTHONPATH", str(pathlib.Path(__file__).parents[1]))
+
+
 class Count(beam.DoFn):
     """Counts, and tells in which process."""
 

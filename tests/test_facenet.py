@@ -1,4 +1,6 @@
+import copy
 import pathlib
+import types
 
 import images
 import keras
@@ -195,6 +197,15 @@ def test_no_faces_give_no_vectors(either):
 def test_other_input_is_refused(exact, crops):
     with pytest.raises(ValueError, match=r"crops must be uint8 \[N, 160, 160, 3\]"):
         exact.encode(crops)
+
+
+def test_vectors_without_numbers_are_not_handed_out(exact, faces):
+    broken = copy.copy(exact)
+    nothing = np.full((facenet.BATCH_SIZE, DIMENSIONS), np.nan, np.float32)
+    broken._session = types.SimpleNamespace(run=lambda *_: nothing)
+
+    with pytest.raises(FloatingPointError, match="no finite vectors"):
+        broken.encode(faces[:1])
 
 
 def test_unknown_precision_is_refused():

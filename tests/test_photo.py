@@ -10,6 +10,7 @@ from celebface.models.faces import (
     PhotoLimits,
     TooFewPixels,
     TooManyPixels,
+    TooManyScans,
     TruncatedPhoto,
     UndecodablePhoto,
 )
@@ -92,6 +93,7 @@ def test_wide_pixels_that_hold_eight_bit_levels_are_not_scaled(mode):
     assert [colour[0] for colour in images.quarter_colours(image)] == [0, 10, 200, 255]
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")  # what becomes of it is up to the machine
 def test_no_number_in_a_float_photo_gives_black():
     levels = np.full((40, 40), np.nan, np.float32)
     levels[20:] = 255
@@ -265,6 +267,26 @@ def test_a_photo_without_room_for_a_face_is_refused():
     with pytest.raises(TooFewPixels, match="300 x 19 pixels"):
         Photo(images.encoded(images.plain(300, 19), "PNG"), LIMITS)
     assert size(Photo(images.encoded(images.plain(300, 20), "PNG"), LIMITS)) == (300, 20)
+
+
+def test_a_jpeg_may_have_some_scans_but_not_thousands():
+    assert near(decoded(images.jpeg_with_scans(100)), [(127, 127, 127)] * 4, LOSSY)
+    for many in (images.jpeg_with_scans(101), images.jpeg_with_scans(5000), images.jpeg_with_scans(101, b"rubbish")):
+        with pytest.raises(TooManyScans) as caught:
+            Photo(many, LIMITS)
+        assert caught.value.reason == "too_many_scans"
+
+
+def test_what_looks_like_a_scan_beside_the_picture_is_none():
+    # Phones append a film to the photo, cameras put previews and notes of their own into it.
+    film = b"ftypmp42" + b"\xff\xda\0\2" * 200
+    notes = b"Exif\0\0" + b"\xff\xda" * 200
+
+    for data in (
+        images.encoded(images.quarters(), "JPEG") + film,
+        images.encoded(images.quarters(), "JPEG", exif=notes),
+    ):
+        assert near(decoded(data), QUARTERS, LOSSY)
 
 
 def test_limits_must_be_positive():

@@ -49,6 +49,14 @@ def test_nothing_is_written_where_nobody_watches(tmp_path, monkeypatch):
     assert progress.total(tmp_path) == {"photos": 1}  # nor remembered for the next run
 
 
+def test_a_folder_that_is_gone_does_not_stop_the_work(watched):
+    watched.rmdir()
+    progress.add({"photos": 1})
+    watched.mkdir()
+    progress.add({"photos": 1})
+    assert progress.total(watched) == {"photos": 2}  # the bar catches up
+
+
 def test_the_next_run_starts_at_nothing(watched):
     progress.add({"photos": 5})
     progress.reset()

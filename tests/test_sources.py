@@ -13,7 +13,7 @@ from celebface.transforms import sources
 from celebface.transforms.records import Outcome, PhotoRef
 from celebface.transforms.sources import ListPhotos, NoSuchSource, PhotoSource
 
-PHOTO, UNSUPPORTED = Reason.NONE, Reason.UNSUPPORTED_TYPE
+PHOTO, UNSUPPORTED, NOBODY = Reason.NONE, Reason.UNSUPPORTED_TYPE, Reason.NO_IDENTITY
 LATIN_1 = "caf\udce9"  # the bytes b"caf\xe9", no UTF-8
 
 
@@ -49,13 +49,13 @@ def names(root: pathlib.Path, *places: str) -> list[str]:
 # --- folders ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_labelled_folder_names_people_by_its_folders_and_files(root):
+def test_a_labelled_folder_names_people_by_its_folders(root):
     make(root, "ann/1.jpg", "ann/2020/summer/2.jpg", "bob/1.jpg", "eve.smith.jpg")
     assert listed(root, labelled=True) == [
         ("ann/1.jpg", "ann", PHOTO),
         ("ann/2020/summer/2.jpg", "ann", PHOTO),
         ("bob/1.jpg", "bob", PHOTO),
-        ("eve.smith.jpg", "eve.smith", PHOTO),
+        ("eve.smith.jpg", "", NOBODY),
     ]
 
 
@@ -65,9 +65,9 @@ def test_an_unlabelled_folder_names_nobody(root):
 
 
 def test_a_person_has_one_name_however_it_is_written(root):
-    make(root, "Zoe\u0308/1.jpg", "Zo\u00eb/2.jpg", "Andre\u0301.jpg")
+    make(root, "Zoe\u0308/1.jpg", "Zo\u00eb/2.jpg", "Andre\u0301/3.jpg")
     assert listed(root, labelled=True) == [
-        ("Andre\u0301.jpg", "Andr\u00e9", PHOTO),
+        ("Andre\u0301/3.jpg", "Andr\u00e9", PHOTO),
         ("Zoe\u0308/1.jpg", "Zo\u00eb", PHOTO),
         ("Zo\u00eb/2.jpg", "Zo\u00eb", PHOTO),
     ]
@@ -130,7 +130,7 @@ def test_links_to_files_and_folders_are_followed(root, tmp_path):
     assert listed(root, labelled=True) == [
         ("ann/1.jpg", "ann", PHOTO),
         ("bob/1.jpg", "bob", PHOTO),
-        ("eve.jpg", "eve", PHOTO),
+        ("eve.jpg", "", NOBODY),
     ]
 
 
@@ -141,7 +141,32 @@ def test_links_in_a_circle_end(root):
     (root / "b" / "to a").symlink_to(root / "a")
     (root / "a" / "up").symlink_to("..")
     (root / "b" / "here").symlink_to(".")
-    assert names(root) == ["a/1.jpg", "a/to b/2.jpg", "b/2.jpg", "b/to a/1.jpg"]
+    assert names(root) == ["a/1.jpg", "a/to b/2.jpg"]  # and no folder is entered twice
+
+
+@pytest.mark.timeout(10)
+def test_folders_full_of_links_to_each_other_do_not_multiply(root):
+    folders = [root / str(number) for number in range(9)]
+    for folder in folders:
+        make(root, f"{folder.name}/{folder.name}.jpg")
+        for other in folders:
+            (folder / f"to {other.name}").symlink_to(other)
+    assert len(names(root)) == 9
+
+
+def test_a_deep_tree(root):
+    deep, folder = "/".join(["d"] * 1200), root
+    for name in deep.split("/"):
+        folder = folder / name
+        folder.mkdir()
+    (folder / "1.jpg").write_bytes(b"")
+    try:
+        assert names(root) == [f"{deep}/1.jpg"]
+    finally:  # a tree so deep is too deep for those who clean up after the tests
+        (folder / "1.jpg").unlink()
+        while folder != root:
+            folder.rmdir()
+            folder = folder.parent
 
 
 @pytest.mark.parametrize("target", ["nowhere.jpg", "link.jpg", "file.jpg/below"])
@@ -154,10 +179,10 @@ def test_a_link_that_leads_nowhere_is_listed(root, target):
     assert names(root, "link.jpg") == ["link.jpg"]  # and may be named by itself
 
 
-def test_a_pipe_in_a_folder_is_no_photo(root):
+def test_a_pipe_in_a_folder_is_an_item_that_fetching_will_lose(root):
     make(root, "1.jpg")
     os.mkfifo(root / "2.jpg")
-    assert names(root) == ["1.jpg"]
+    assert names(root) == ["1.jpg", "2.jpg"]
 
 
 def test_a_folder_that_may_not_be_looked_into_is_listed(root, monkeypatch):
@@ -178,8 +203,8 @@ def test_a_folder_that_may_not_be_looked_into_is_listed(root, monkeypatch):
 def test_a_file_named_by_itself_is_a_photo_whatever_it_is_called(root):
     make(root, "ann.jpg", "notes.txt")
     assert listed(root, "notes.txt", "ann.jpg", labelled=True) == [
-        ("notes.txt", "notes", PHOTO),
-        ("ann.jpg", "ann", PHOTO),
+        ("notes.txt", "photos", PHOTO),
+        ("ann.jpg", "photos", PHOTO),
     ]
 
 
@@ -204,6 +229,28 @@ def test_a_file_named_twice_is_listed_once(root):
 def test_a_file_named_twice_is_of_one_person(root):
     make(root, "ann/1.jpg", "ann/2.jpg")
     assert listed(root, "", "ann", "**", labelled=True) == [("ann/1.jpg", "ann", PHOTO), ("ann/2.jpg", "ann", PHOTO)]
+
+
+def test_a_pattern_names_people_by_the_folder_of_its_photos(root):
+    make(root, "ann/1.jpg", "bob/deep/2.jpg")
+    expected = [("ann/1.jpg", "ann", PHOTO), ("bob/deep/2.jpg", "bob", PHOTO)]
+    assert listed(root, "*", labelled=True) == expected
+    assert listed(root, "*/*.jpg", labelled=True) == expected[:1]
+    assert listed(root, "ann", labelled=True) == [("ann/1.jpg", "", NOBODY)]  # a place is no person
+    assert listed(root, "ann/1.jpg", labelled=True) == expected[:1]
+
+
+def test_a_pattern_in_a_folder_with_brackets_in_its_name(root, monkeypatch):
+    make(root, "party [2024]/1.jpg")
+    monkeypatch.chdir(root / "party [2024]")
+    source = PhotoSource((sources.absolute_place("*.jpg"),))
+    assert [ref.uri for ref in sources.list_photos(source)] == [str(root / "party [2024]" / "1.jpg")]
+
+
+def test_excluded_folders_are_passed_over(root):
+    make(root, "1.jpg", "matches/2.jpg")
+    source = PhotoSource((str(root),), excluded=(str(root / "matches"),))
+    assert [os.path.relpath(ref.uri, root) for ref in sources.list_photos(source)] == ["1.jpg"]
 
 
 def test_places_are_listed_in_their_order(root):
@@ -249,8 +296,9 @@ def test_peek_tells_of_a_source_without_a_file(root):
     (root / "empty").mkdir()
     with pytest.raises(NoSuchSource, match=f"there is no photo in {root}"):
         sources.peek(PhotoSource((str(root),)), 10)
+    make(root, "1.jpg", "2.jpg")
     with pytest.raises(NoSuchSource, match=f"there is no {root}/missing"):
-        sources.peek(PhotoSource((str(root / "missing"),)), 10)
+        sources.peek(PhotoSource((str(root), str(root / "missing"))), 1)  # however much there is before it
 
 
 # --- in a pipeline ----------------------------------------------------------------------------------------------------
@@ -271,7 +319,8 @@ def test_every_file_is_a_reference_or_lost_with_a_reason(root):
     make_or_skip(root, "ann/1.jpg", f"{LATIN_1}/2.jpg", "bob/notes.txt", f"bob/3.{LATIN_1}")
     for name in ("ann/1.jpg", f"{LATIN_1}/2.jpg"):
         os.utime(root / name, ns=(0, 5))
-    (root / "eve.jpg").symlink_to("nowhere.jpg")
+    (root / "ann" / "eve.jpg").symlink_to("nowhere.jpg")
+    make(root, "stray.jpg")
     source = PhotoSource((str(root),), labelled=True)
     place = os.fsencode(root)
 
@@ -280,13 +329,18 @@ def test_every_file_is_a_reference_or_lost_with_a_reason(root):
         good = [
             (place + b"/ann/1.jpg", "ann", "0-5"),
             (place + b"/caf\xe9/2.jpg", "caf\\xe9", "0-5"),
-            (place + b"/eve.jpg", "eve", ""),
+            (place + b"/ann/eve.jpg", "ann", ""),
         ]
         losses = [
             (place + name, "bob", "skipped", "list", "unsupported_type", f"a {suffix} file is not taken for a photo")
             for name, suffix in ((b"/bob/notes.txt", ".txt"), (b"/bob/3.caf\xe9", ".caf\\xe9"))
-        ]
+        ] + [(place + b"/stray.jpg", "", "rejected", "list", "no_identity", "it lies in no person's folder")]
         assert_that(refs | "Reference" >> Map(reference), equal_to(good), "Good")
         assert_that(lost | "Loss" >> Map(loss), equal_to(losses), "Lost")
 
-    assert fakes.counters(pipeline.result, "list") == {"items_in": 5, "items_out": 3, "lost_unsupported_type": 2}
+    assert fakes.counters(pipeline.result, "list") == {
+        "items_in": 6,
+        "items_out": 3,
+        "lost_unsupported_type": 2,
+        "lost_no_identity": 1,
+    }

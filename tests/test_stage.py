@@ -154,6 +154,14 @@ def test_no_part_grows_without_bound(tmp_path, count, faces, largest):
     assert fakes.counters(pipeline.result, "stage") == {"items_in": count, "items_out": count}
 
 
+def test_slow_work_is_kept_as_it_comes(tmp_path, monkeypatch):
+    monkeypatch.setattr(stage, "_SECONDS_PER_PART", -1)  # every outcome has taken longer
+    with fakes.pipeline() as pipeline:
+        places = pipeline | Create(many_outcomes(5)) | StageOutcomes(str(tmp_path), ROWS, SHARDS)
+        assert_that(places, places_keep(by_uri(many_outcomes(5))))
+    assert parts_of(tmp_path) == [1, 1, 1, 1, 1]
+
+
 # --- a later run ------------------------------------------------------------------------------------------------------
 
 
@@ -179,6 +187,18 @@ def test_only_new_and_changed_photos_are_handed_out(tmp_path):
         assert_that(fresh, equal_to(to_do), "Fresh")
         assert_that(staged, equal_to([places[ref.item_id] for ref in same]), "Staged")
     assert fakes.counters(pipeline.result, "resume") == {"items_in": 6, "items_out": 4}
+
+
+def test_what_was_lost_to_its_place_is_tried_again(tmp_path):
+    tried_again = {Reason.NOT_FOUND, Reason.UNREADABLE}
+    refs = {reason: PhotoRef.of(f"/photos/{reason}.jpg", "ann", "1-1") for reason in Reason if reason}
+    outcomes = [rejected(ref, "fetch", reason, "lost") for reason, ref in refs.items()]
+    stage.write_part(outcomes, str(tmp_path), ROWS, SHARDS)
+    with fakes.pipeline() as pipeline:
+        fresh, _ = pipeline | Create([(ref.item_id, ref) for ref in refs.values()]) | ResumeStaged(str(tmp_path))
+        assert_that(fresh, equal_to([refs[reason] for reason in tried_again]))
+    counted = {"items_in": len(refs), "items_out": 2}
+    assert fakes.counters(pipeline.result, "resume") == counted
 
 
 def test_a_photo_kept_twice_is_taken_from_one_place(tmp_path):

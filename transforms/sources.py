@@ -78,27 +78,33 @@ def list_photos(source: PhotoSource) -> Iterator[PhotoRef]:
     seen = set()
     for place in source.places:
         for ref in _list_place(place, source):
-            if ref.item_id not in seen:
-                seen.add(ref.item_id)
+            if ref.uri not in seen:
+                seen.add(ref.uri)
                 yield ref
 
 
 def _list_place(place: str, source: PhotoSource) -> Iterator[PhotoRef]:
-    if os.path.isdir(place):
-        yield from _list_folder(place, place, source)
-    elif os.path.lexists(place):
-        yield _ref(place, _folder_name(place), source.labelled)
-    elif glob.has_magic(place):
-        found = sorted(glob.glob(place, recursive=True))
-        if not found:
-            raise NoSuchSource(f"nothing matches {place}")
-        for match in found:
-            if os.path.isdir(match):
-                yield from _list_folder(match, os.path.dirname(match), source)
-            else:
-                yield _ref(match, _folder_name(match), source.labelled)
-    else:
-        raise NoSuchSource(f"there is no {place}")
+    matches = _matches(place)
+    for path in matches:
+        if not os.path.isdir(path):
+            yield _ref(path, _folder_name(path), source.labelled)
+        elif matches == [absolute_place(place)]:
+            yield from _list_folder(path, path, source)
+        else:
+            yield from _list_folder(path, os.path.dirname(path), source)
+
+
+def _matches(place: str) -> list[str]:
+    """The path of a place, or all that a pattern matches."""
+    path = absolute_place(place)
+    if os.path.lexists(path):
+        return [path]
+    if not glob.has_magic(place):
+        raise NoSuchSource(f"there is no {path}")
+    found = sorted(glob.glob(path, recursive=True))
+    if not found:
+        raise NoSuchSource(f"nothing matches {place}")
+    return found
 
 
 def _list_folder(folder: str, root: str, source: PhotoSource) -> Iterator[PhotoRef]:
@@ -112,29 +118,29 @@ def _list_folder(folder: str, root: str, source: PhotoSource) -> Iterator[PhotoR
 
 
 def _walk(folder: str, excluded: Sequence[str]) -> Iterator[tuple[str, Reason]]:
-    """Files below a folder, by name, and folders that cannot be looked into. A folder is entered once, links or not."""
+    """All below a folder that is no folder, by name, and folders that cannot be looked into.
+
+    A folder is entered once, whatever links lead to it. Links that lead nowhere and things that are no files are items
+    too, lost ones.
+    """
     entered: set[tuple[int, int]] = set()
     waiting = [folder]
     while waiting:
         path = waiting.pop()
+        if not os.path.isdir(path):
+            yield path, Reason.NONE
+            continue
         try:
             status = os.stat(path)
             if (status.st_dev, status.st_ino) in entered or path in excluded:
                 continue
             entered.add((status.st_dev, status.st_ino))
-            entries = sorted(os.scandir(path), key=lambda entry: os.fsencode(entry.name))
+            entries = [entry for entry in os.scandir(path) if not entry.name.startswith(".")]
         except OSError:
             yield path, Reason.UNREADABLE
             continue
-        folders = []
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if os.path.isdir(entry.path):
-                folders.append(entry.path)
-            else:  # a link that leads nowhere and a thing that is no file are items too, lost ones
-                yield entry.path, Reason.NONE
-        waiting.extend(reversed(folders))
+        entries.sort(key=lambda entry: os.fsencode(entry.name), reverse=True)
+        waiting.extend(entry.path for entry in entries)
 
 
 def _folder_name(path: str) -> str:
@@ -181,7 +187,9 @@ class _ListPhotosDoFn(beam.DoFn):
 
 def _lost(ref: PhotoRef) -> Outcome:
     if ref.listed == Reason.UNSUPPORTED_TYPE:
-        return skipped(ref, STAGE, ref.listed, f"a {os.path.splitext(ref.uri)[1]} file is not taken for a photo")
+        return skipped(
+            ref, STAGE, ref.listed, f"a {printable(os.path.splitext(ref.uri)[1])} file is not taken for a photo"
+        )
     details = {
         Reason.NO_IDENTITY: "it lies in no person's folder",
         Reason.UNREADABLE: "a folder that cannot be looked into",
@@ -196,7 +204,7 @@ def peek(source: PhotoSource, limit: int) -> int:
       NoSuchSource: If a place does not exist or a pattern matches nothing, or there is no file at all.
     """
     for place in source.places:
-        next(_list_place(place, source), None)
+        _matches(place)
     count = sum(1 for _ in itertools.islice(list_photos(source), limit))
     if not count:
         raise NoSuchSource(f"there is no photo in {', '.join(source.places)}")
