@@ -141,7 +141,13 @@ def test_links_in_a_circle_end(root):
     (root / "b" / "to a").symlink_to(root / "a")
     (root / "a" / "up").symlink_to("..")
     (root / "b" / "here").symlink_to(".")
-    assert names(root) == ["a/1.jpg", "a/to b/2.jpg"]  # and no folder is entered twice
+    assert names(root) == ["a/1.jpg", "b/2.jpg"]
+
+
+def test_a_link_to_another_person_does_not_rename_them(root):
+    make(root, "ann/1.jpg", "bob/2.jpg")
+    (root / "ann" / "to bob").symlink_to("../bob")
+    assert listed(root, labelled=True) == [("ann/1.jpg", "ann", PHOTO), ("bob/2.jpg", "bob", PHOTO)]
 
 
 @pytest.mark.timeout(10)

@@ -120,16 +120,21 @@ def _list_folder(folder: str, root: str, source: PhotoSource) -> Iterator[PhotoR
 def _walk(folder: str, excluded: Sequence[str]) -> Iterator[tuple[str, Reason]]:
     """All below a folder that is no folder, by name, and folders that cannot be looked into.
 
-    A folder is entered once, whatever links lead to it. Links that lead nowhere and things that are no files are items
-    too, lost ones.
+    A folder is entered once: links to folders are followed only out of `folder`, for what lies in it is met on its own
+    way. Links that lead nowhere and things that are no files are items too, lost ones.
     """
     entered: set[tuple[int, int]] = set()
+    inside = os.path.realpath(folder)
     waiting = [folder]
     while waiting:
         path = waiting.pop()
         if not os.path.isdir(path):
             yield path, Reason.NONE
             continue
+        if path != folder and os.path.islink(path):
+            target = os.path.realpath(path)
+            if os.path.commonpath([inside, target]) == inside:
+                continue
         try:
             status = os.stat(path)
             if (status.st_dev, status.st_ino) in entered or path in excluded:
