@@ -20,6 +20,7 @@ _GREETINGS = (
     "Unable to register cuBLAS factory",
     "Unable to register cuFFT factory",
     "computation_placer already registered",
+    "failed call to cuInit",  # there is no GPU
 )
 
 
@@ -44,5 +45,7 @@ def _without_greetings() -> Iterator[None]:
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # no notices about graphs being rewritten
 with _without_greetings():
     import tensorflow as tf
+
+    tf.config.list_physical_devices()  # looks for GPUs now, which it would else do, and complain of, at its first work
 
 __all__ = ["tf"]
