@@ -66,7 +66,7 @@ lint: setup ## Check style and types
 
 lock: setup ## Solve requirements.lock anew from setup.py
 	$(BIN)/pip-compile --quiet --upgrade --extra dev --generate-hashes --strip-extras --allow-unsafe \
-		--no-emit-index-url --no-emit-find-links --output-file requirements.lock setup.py
+		--no-emit-options --output-file requirements.lock setup.py
 
 clean: ## Remove the virtual environment and what builds leave
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

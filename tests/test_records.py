@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from celebface.indexing.schemas import LEDGER, Reason, Status
+from celebface.models import faces
 from celebface.models.faces import FaceCrop, PhotoFaces
 from celebface.transforms import records
 from celebface.transforms.records import PhotoRef
@@ -115,3 +116,9 @@ def test_the_ledger_row_of_a_photo_that_is_lost(make, status):
 def test_faces_left_out_are_told(kept, found, detail):
     face = FaceCrop(np.zeros(4, np.int32), 0.9, np.zeros((5, 2), np.float32), 8.0, np.zeros((160, 160, 3), np.uint8))
     assert records.kept_faces(PhotoFaces(640, 480, (face,) * kept, found)) == detail
+
+
+def test_every_fault_of_a_photo_has_a_reason_in_the_closed_list():
+    faults = faces.PhotoFault.__subclasses__()
+    assert len(faults) == 11
+    assert len({Reason(fault.reason) for fault in faults} - {Reason.NONE}) == len(faults)
