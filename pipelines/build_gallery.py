@@ -15,7 +15,6 @@ from celebface.indexing.calibration import Calibration
 from celebface.indexing.manifest import Manifest
 from celebface.models.encoder_card import BadEncoder, EncoderCard
 from celebface.models.faces import QualityGate, ReaderConfig
-from celebface.models.weights import sample_folder
 from celebface.pipelines import arguments, execution, report, summary
 from celebface.pipelines.arguments import Parser, UsageError
 from celebface.pipelines.report import LedgerCounts
@@ -101,7 +100,7 @@ def parse_args(argv: Sequence[str]) -> tuple[BuildGalleryConfig, list[str]]:
         storage.resolve(gallery)
     except (ValueError, storage.StorageError) as error:
         raise UsageError(str(error)) from error
-    places = tuple(args.source or [str(sample_folder(args.cache, "train"))])
+    places = args.source or [arguments.sample(args.cache, "train")]
     return BuildGalleryConfig(
         source=PhotoSource(tuple(map(absolute_place, places)), labelled=True, excluded=(gallery,)),
         gallery=gallery,
@@ -126,8 +125,7 @@ def build(pipeline: beam.Pipeline, config: BuildGalleryConfig, card: EncoderCard
     vectors = faces | "Encode" >> EncodeFaces(config.encoder, config.precision)
     done = vectors | "Describe" >> DescribeFaces(card.encoder_id)
 
-    outcomes = (lost_l, lost_f, lost_d, done) | "Outcomes" >> beam.Flatten()
-    kept = outcomes | "Stage" >> StageOutcomes(staging, rows, config.shards)
+    kept = (lost_l, lost_f, lost_d, done) | "Stage" >> StageOutcomes(staging, rows, config.shards)
     (kept, staged) | "Staged" >> beam.Flatten() | "Shard" >> WriteShards(layout)
 
 
@@ -205,6 +203,7 @@ def _give_up(config: BuildGalleryConfig, ledger: LedgerCounts, staging: str) -> 
     for name in storage.list_files(folder):
         if name.startswith("ledger-") or name == report.RUN_NAME:
             storage.copy_file(storage.join(folder, name), storage.join(kept, name))
+    storage.delete_tree(staging)
     why = (
         f"{ledger.failed_ratio:.0%} of the photos were rejected, --max_failed_ratio is {config.max_failed_ratio:.0%}"
         if ledger.faces

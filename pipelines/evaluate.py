@@ -154,6 +154,8 @@ def main(argv: Sequence[str]) -> int:
     tau = args.tau if args.tau is not None else card.best_tau
     if tau is None:
         raise UsageError("the encoder's card states no threshold; give one with --tau")
+    if not args.images.is_dir():
+        raise UsageError(f"there is no folder {args.images}")
     photos = find_photos(args.images)
     missing = sorted({photo for pair in pairs for photo in (pair.first, pair.second)} - photos.keys())
     if missing:

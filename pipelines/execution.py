@@ -19,7 +19,7 @@ from apache_beam.portability.api import beam_provision_api_pb2
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
-from apache_beam.runners.runner import PipelineState
+from apache_beam.runners.runner import PipelineState, create_runner
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
 from celebface.pipelines.arguments import LOCAL_RUNNER, Parser
@@ -112,7 +112,13 @@ def parse_args(parser: Parser, argv: Sequence[str]) -> tuple[argparse.Namespace,
     if args.runner == LOCAL_RUNNER:
         unknown = engines + unknown
     if unknown:
-        parser.error(f"unknown argument {unknown[0]}")
+        hint = "" if unknown[0].startswith("-") else " (see --help for how photos are named)"
+        parser.error(f"unknown argument {unknown[0]}{hint}")
+    if args.runner != LOCAL_RUNNER:
+        try:
+            create_runner(args.runner)
+        except (ValueError, ImportError) as error:
+            parser.error(f"--runner {args.runner}: {error}")
     return args, beams + engines
 
 
@@ -144,7 +150,9 @@ def run(build: Callable[[beam.Pipeline], None], argv: Sequence[str], photos_at_l
         build(pipeline)
         finished = _finish(pipeline)
         return RunReport(_stage_counts(finished), time.monotonic() - start, name, 0)
-    workers = _local_workers(options, photos_at_least)
+    asked = any(argument.startswith("--direct_num_workers") for argument in argv)
+    workers = options.view_as(DirectOptions).direct_num_workers if asked else _local_workers(photos_at_least)
+    workers = workers or cores()  # 0 is Beam's word for all of them
     options.view_as(DirectOptions).direct_num_workers = workers
     _share_cores(workers)
     if workers == 1:
@@ -163,17 +171,19 @@ def run(build: Callable[[beam.Pipeline], None], argv: Sequence[str], photos_at_l
 
 
 def _finish(pipeline: beam.Pipeline) -> beam.runners.runner.PipelineResult:
-    result = pipeline.run()
-    state = result.wait_until_finish() or result.state
+    try:
+        result = pipeline.run()
+        state = result.wait_until_finish() or result.state
+    except RuntimeError as error:
+        if str(error).startswith("KeyboardInterrupt"):  # what Beam makes of it when it strikes within a step
+            raise KeyboardInterrupt from error
+        raise
     if state != PipelineState.DONE:
         raise RunFailed(f"the runner ended the job as {state}")
     return result
 
 
-def _local_workers(options: PipelineOptions, photos: int) -> int:
-    asked = options.view_as(DirectOptions).direct_num_workers
-    if "direct_num_workers" in options.get_all_options(drop_default=True) and asked:
-        return asked
+def _local_workers(photos: int) -> int:
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return max(1, min(cores(), photos // _PHOTOS_WORTH_A_PROCESS, memory // _BYTES_PER_PROCESS))
 

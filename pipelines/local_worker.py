@@ -4,8 +4,10 @@ Beam's first message in a process makes Python's logging write everything to std
 """
 
 import logging
+import signal
 import sys
 
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's, which ends its workers
 logging.getLogger().addHandler(logging.NullHandler())
 
 from apache_beam.runners.worker import sdk_worker_main  # noqa: E402  # after the handler

@@ -13,7 +13,7 @@ from celebface.indexing.gallery import Gallery
 from celebface.indexing.manifest import BadBundle
 from celebface.models.encoder_card import BadEncoder
 from celebface.models.faces import QualityGate, ReaderConfig
-from celebface.models.weights import encoder_folder, sample_folder
+from celebface.models.weights import encoder_folder
 from celebface.pipelines import arguments, execution, match_results, report, summary
 from celebface.pipelines.arguments import Parser, UsageError
 from celebface.pipelines.text import complain
@@ -122,7 +122,7 @@ def parse_args(argv: Sequence[str]) -> tuple[MatchConfig, list[str]]:
         parser.error("--one_face and --all_faces exclude each other")
     if args.tau is not None and not 0 <= args.tau <= 4:
         parser.error(f"--tau must lie in 0..4, not {args.tau}")
-    places = [*args.photo, *args.photos, *([str(sample_folder(args.cache, "val"))] if args.sample else [])]
+    places = [*args.photo, *args.photos, *([arguments.sample(args.cache, "val")] if args.sample else [])]
     if not places:
         parser.error("name the photos: celebface match PHOTO...")
     try:
@@ -130,6 +130,8 @@ def parse_args(argv: Sequence[str]) -> tuple[MatchConfig, list[str]]:
         storage.resolve(output)
     except storage.StorageError as error:
         raise UsageError(str(error)) from error
+    if output in map(absolute_place, places):
+        parser.error(f"{args.output} holds the photos; name another folder with --output")
     return MatchConfig(
         source=PhotoSource(tuple(map(absolute_place, places)), excluded=(output,)),
         gallery=args.gallery,
@@ -157,8 +159,7 @@ def build(pipeline: beam.Pipeline, config: MatchConfig, terms: "Terms", staging:
     vectors = faces | "Encode" >> EncodeFaces(terms.encoder, terms.precision)
     done = vectors | "Match" >> MatchFaces(terms.gallery, config.top_k, terms.tau)
 
-    outcomes = (lost_l, lost_f, lost_d, done) | "Outcomes" >> beam.Flatten()
-    kept = outcomes | "Stage" >> StageOutcomes(staging, layout.rows, config.shards)
+    kept = (lost_l, lost_f, lost_d, done) | "Stage" >> StageOutcomes(staging, layout.rows, config.shards)
     (kept, staged) | "Staged" >> beam.Flatten() | "Shard" >> WriteShards(layout)
 
 
@@ -196,6 +197,7 @@ def main(argv: Sequence[str]) -> int:
     broken = ledger.failed_ratio > config.max_failed_ratio
     run = report.run_report(done, ledger, {**config.as_json(), **dataclasses.asdict(terms)})
     match_results.hand_over(_assembled(staging), config.output, run, ledger_only=broken)
+    storage.delete_tree(staging)
     out = summary.console()
     if broken:
         summary.print_counts(out, done, ledger)
@@ -204,7 +206,6 @@ def main(argv: Sequence[str]) -> int:
             f"{config.max_failed_ratio:.0%}; only the ledger was written, to {config.output}"
         )
         return 1
-    storage.delete_tree(staging)
     summary.print_counts(out, done, ledger)
     match_results.print_matches(out, config.output, gallery.identities, terms.tau)
     return 0

@@ -15,6 +15,7 @@ from rich.text import Text
 from celebface.indexing import schemas, storage
 from celebface.indexing.calibration import Verdict
 from celebface.pipelines import report
+from celebface.pipelines.summary import counted
 from celebface.pipelines.text import escaped, plain
 
 TABLE = "matches"
@@ -127,7 +128,8 @@ def print_matches(out: Console, output: str, people: Sequence[str], tau: float) 
     if tally.faces > _SHOWN:
         out.print(f"... and {tally.faces - _SHOWN} more faces, less alike", markup=False)
     counts = ", ".join(f"{tally.verdicts[kind]} {kind}" for kind in Verdict)
-    out.print(f"{tally.faces} faces against {len(people)} people at tau {tau:g}: {counts}", markup=False)
+    against = f"{counted(tally.faces, 'face')} against {counted(len(people), 'person', 'people')}"
+    out.print(f"{against} at tau {tau:g}: {counts}", markup=False)
     if tally.labelled:
         shown = f"{tally.right} of {tally.labelled} faces have the person their folder names at rank 1"
         out.print(shown, markup=False)
@@ -139,7 +141,8 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> Table:
     for column in table.columns[2:5]:
         column.justify = "right"
     for row in rows:
-        names = (Text(plain(os.path.basename(row["photo_uri"]))), Text(plain(row["identity"])))
+        photo = os.sep.join(row["photo_uri"].split(os.sep)[-2:])
+        names = (Text(plain(photo)), Text(plain(row["identity"])))
         margin = "" if row["margin"] is None else f"{row['margin']:.2f}"
         table.add_row(*names, f"{row['similarity']:.2f}", f"{row['distance']:.2f}", margin, row["verdict"])
     return table

@@ -10,6 +10,8 @@ from celebface.pipelines.execution import RunReport
 from celebface.pipelines.report import LedgerCounts
 from celebface.pipelines.text import plain
 
+_SHOWN = 30  # people listed
+
 
 def console() -> Console:
     """Where summaries go: stdout, plain text if it is no terminal."""
@@ -24,7 +26,7 @@ def error_console() -> Console:
 
 def print_counts(out: Console, report: RunReport, ledger: LedgerCounts) -> None:
     """Items by how they ended, and where the time went."""
-    line = f"{ledger.items} photos: {ledger.done} with faces ({ledger.faces} faces)"
+    line = f"{counted(ledger.items, 'photo')}: {ledger.done} with faces ({counted(ledger.faces, 'face')})"
     if others := {name: count for name, count in ledger.statuses.items() if name != "done"}:
         line += ", " + ", ".join(f"{count} {name}" for name, count in sorted(others.items()))
     out.print(line, markup=False)
@@ -44,9 +46,16 @@ def _times(report: RunReport) -> str:
 
 
 def people_table(people: Mapping[str, int]) -> Table:
-    """Faces by person."""
+    """Faces by person, for so many people as a person reads."""
     table = Table("person", "faces", box=None, pad_edge=False)
     table.columns[1].justify = "right"
-    for name, faces in people.items():
-        table.add_row(Text(plain(name)), str(faces))
+    for name in list(people)[:_SHOWN]:
+        table.add_row(Text(plain(name)), str(people[name]))
+    if len(people) > _SHOWN:
+        table.add_row(f"... and {counted(len(people) - _SHOWN, 'person', 'people')} more", "")
     return table
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """A number with its noun."""
+    return f"{number} {one if number == 1 else many or f'{one}s'}"

@@ -14,6 +14,11 @@ WRONG = {
     "unknown flag": "match . --bogus 3",
     "unknown flag of a build": "build-gallery --bogus",
     "abbreviated flag": "match . --gall x",
+    "no such runner": "match {tmp}/one --runner FlinkRuner",
+    "photos as a build's arguments": "build-gallery {tmp}/one",
+    "no folder of images": "evaluate --images {tmp}/nowhere --pairs {tmp}/pairs.txt",
+    "output among the photos": "match {tmp}/one --output {tmp}/one",
+    "no such archive": "fetch-models --archive {tmp}/nowhere.tar.gz",
     "bad number": "match . --top_k zero",
     "bad ratio": "build-gallery --max_failed_ratio 2",
     "bad tau": "match . --tau 5",
@@ -38,6 +43,7 @@ def test_wrong_usage_is_one_line_and_exit_2(command, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     (tmp_path / "one").mkdir()
     (tmp_path / "one" / "x.jpg").write_bytes(b"x")
+    (tmp_path / "pairs.txt").write_text("A\t1\t2\nA\t1\tB\t2\n")
     try:
         code = cli.main(shlex.split(command.format(tmp=tmp_path)))
     except SystemExit as error:

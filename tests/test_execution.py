@@ -77,12 +77,28 @@ def test_other_runners_get_their_flags_untouched(tmp_path):
 
 
 def test_many_photos_are_worth_all_cores_that_memory_allows(monkeypatch):
-    options = PipelineOptions([])
     monkeypatch.setattr(execution, "cores", lambda: 64)
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    assert execution._local_workers(options, photos=5) == 1
-    assert execution._local_workers(options, photos=310) == 2
-    assert execution._local_workers(options, photos=100_000) == min(64, memory // (3 * 2**30))
+    assert execution._local_workers(photos=5) == 1
+    assert execution._local_workers(photos=310) == 2
+    assert execution._local_workers(photos=100_000) == min(64, memory // (3 * 2**30))
+
+
+@pytest.mark.parametrize(
+    ("flag", "workers"), [("--direct_num_workers=1", 1), ("--direct_num_workers=0", execution.cores())]
+)
+def test_the_number_of_workers_may_be_chosen(tmp_path, flag, workers):
+    assert execution.run(build(tmp_path), [flag], photos_at_least=100_000, title="test").workers == workers
+
+
+def test_an_interruption_within_a_step_is_an_interruption():
+    def interrupt(_):
+        raise KeyboardInterrupt
+
+    pipeline = beam.Pipeline(runner="FnApiRunner")
+    pipeline | beam.Create([1]) | beam.Map(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        execution._finish(pipeline)
 
 
 def parse(*argv: str):

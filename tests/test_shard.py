@@ -65,7 +65,7 @@ def table_names(shards: int) -> list[str]:
 def write(folder: pathlib.Path, outcomes: list[Outcome], shards: int, unique: str = "face_id"):
     """Stages and writes outcomes in a pipeline; returns its result."""
     with fakes.pipeline() as pipeline:
-        staged = pipeline | beam.Create(outcomes) | StageOutcomes(str(folder / "staging"), ROWS, shards)
+        staged = (pipeline | beam.Create(outcomes),) | StageOutcomes(str(folder / "staging"), ROWS, shards)
         names = staged | WriteShards(layout(folder, shards, unique))
         assert_that(names, equal_to(table_names(shards)))
     return pipeline.result
@@ -259,7 +259,7 @@ def test_a_run_that_goes_on_with_anothers_work_writes_the_same_bytes(tmp_path):
     with fakes.pipeline() as pipeline:
         earlier = pipeline | "Earlier" >> beam.Create(staged)
         rest = pipeline | "Rest" >> beam.Create(outcomes[25:])
-        now = rest | StageOutcomes(str(tmp_path / "resumed" / "staging"), ROWS, 2)
+        now = (rest,) | StageOutcomes(str(tmp_path / "resumed" / "staging"), ROWS, 2)
         names = (now, earlier) | "All" >> beam.Flatten() | WriteShards(layout(tmp_path / "resumed", 2))
         assert_that(names, equal_to(table_names(2)))
     assert files(tmp_path / "resumed") == files(tmp_path / "whole")

@@ -214,6 +214,11 @@ def test_a_file_named_by_itself_is_a_photo_whatever_it_is_called(root):
     ]
 
 
+def test_a_file_named_by_itself_is_a_photo_wherever_else_it_is_met(root):
+    make(root, "ann/weird.xyz")
+    assert listed(root, "ann", "ann/weird.xyz") == [("ann/weird.xyz", "", PHOTO)]
+
+
 def test_a_pattern(root):
     make(root, "ann/1.jpg", "ann/2.png", "bob/1.jpg", "bob/deep/3.jpg", "4.jpg")
     assert names(root, "*/*.jpg") == ["ann/1.jpg", "bob/1.jpg"]

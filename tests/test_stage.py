@@ -137,7 +137,7 @@ def test_a_key_has_the_same_shard_on_every_machine(key, shard):
 def test_staged_outcomes_are_kept_and_counted(tmp_path):
     outcomes = some_outcomes()
     with fakes.pipeline() as pipeline:
-        places = pipeline | Create(outcomes) | StageOutcomes(str(tmp_path), ROWS, SHARDS)
+        places = (pipeline | Create(outcomes),) | StageOutcomes(str(tmp_path), ROWS, SHARDS)
         assert_that(places, places_keep(by_uri(outcomes)))
     assert sum(parts_of(tmp_path)) == 5
     assert fakes.counters(pipeline.result, "stage") == {"items_in": 5, "items_out": 5}
@@ -148,7 +148,7 @@ def test_staged_outcomes_are_kept_and_counted(tmp_path):
 )
 def test_no_part_grows_without_bound(tmp_path, count, faces, largest):
     with fakes.pipeline() as pipeline:
-        places = pipeline | Create(many_outcomes(count, faces)) | StageOutcomes(str(tmp_path), ROWS, SHARDS)
+        places = (pipeline | Create(many_outcomes(count, faces)),) | StageOutcomes(str(tmp_path), ROWS, SHARDS)
         assert_that(places, places_keep(by_uri(many_outcomes(count, faces))))
     assert max(parts_of(tmp_path)) == largest
     assert fakes.counters(pipeline.result, "stage") == {"items_in": count, "items_out": count}
@@ -157,7 +157,7 @@ def test_no_part_grows_without_bound(tmp_path, count, faces, largest):
 def test_slow_work_is_kept_as_it_comes(tmp_path, monkeypatch):
     monkeypatch.setattr(stage, "_SECONDS_PER_PART", -1)  # every outcome has taken longer
     with fakes.pipeline() as pipeline:
-        places = pipeline | Create(many_outcomes(5)) | StageOutcomes(str(tmp_path), ROWS, SHARDS)
+        places = (pipeline | Create(many_outcomes(5)),) | StageOutcomes(str(tmp_path), ROWS, SHARDS)
         assert_that(places, places_keep(by_uri(many_outcomes(5))))
     assert parts_of(tmp_path) == [1, 1, 1, 1, 1]
 

@@ -5,7 +5,7 @@ import glob
 import itertools
 import os
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -76,22 +76,23 @@ def list_photos(source: PhotoSource) -> Iterator[PhotoRef]:
       NoSuchSource: If a place does not exist or a pattern matches nothing.
     """
     seen = set()
+    named = {absolute_place(place) for place in source.places}
     for place in source.places:
-        for ref in _list_place(place, source):
+        for ref in _list_place(place, source, named):
             if ref.uri not in seen:
                 seen.add(ref.uri)
                 yield ref
 
 
-def _list_place(place: str, source: PhotoSource) -> Iterator[PhotoRef]:
+def _list_place(place: str, source: PhotoSource, named: Collection[str]) -> Iterator[PhotoRef]:
     matches = _matches(place)
     for path in matches:
         if not os.path.isdir(path):
             yield _ref(path, _folder_name(path), source.labelled)
         elif matches == [absolute_place(place)]:
-            yield from _list_folder(path, path, source)
+            yield from _list_folder(path, path, source, named)
         else:
-            yield from _list_folder(path, os.path.dirname(path), source)
+            yield from _list_folder(path, os.path.dirname(path), source, named)
 
 
 def _matches(place: str) -> list[str]:
@@ -107,12 +108,12 @@ def _matches(place: str) -> list[str]:
     return found
 
 
-def _list_folder(folder: str, root: str, source: PhotoSource) -> Iterator[PhotoRef]:
+def _list_folder(folder: str, root: str, source: PhotoSource, named: Collection[str]) -> Iterator[PhotoRef]:
     """Lists a folder; who is on a photo is said by the first folder of its path below `root`."""
     for path, fault in _walk(folder, source.excluded):
         first, *below = os.path.relpath(path, root).split(os.sep)
         suffix = os.path.splitext(path)[1].lower()
-        if not fault and suffix and suffix not in PHOTO_SUFFIXES:
+        if not fault and suffix and suffix not in PHOTO_SUFFIXES and path not in named:
             fault = Reason.UNSUPPORTED_TYPE
         yield _ref(path, first if below else "", source.labelled, fault)
 

@@ -39,7 +39,11 @@ def shard_of(key: str, shards: int) -> int:
 
 @dataclasses.dataclass
 class StageOutcomes(beam.PTransform):
-    """Outcome to (shard, StagedRow).
+    """Collections of Outcome to (shard, StagedRow).
+
+    Each collection is staged by itself and only the references are flattened. To flatten the outcomes would end the
+    fused stage before them: Beam's local engine would hold them all in the driver, and write the first part when the
+    last photo is done.
 
     Attributes:
       folder: URI of the staging folder.
@@ -51,9 +55,12 @@ class StageOutcomes(beam.PTransform):
     rows: pa.Schema
     shards: int
 
-    def expand(self, outcomes: beam.PCollection) -> beam.PCollection:
-        stage = beam.ParDo(_StageOutcomesDoFn(self.folder, self.rows, self.shards))
-        return outcomes | stage.with_output_types(tuple[int, StagedRow])
+    def expand(self, collections: Any) -> beam.PCollection:
+        staged = []
+        for number, outcomes in enumerate(collections):
+            stage = beam.ParDo(_StageOutcomesDoFn(self.folder, self.rows, self.shards))
+            staged.append(outcomes | f"Stage{number}" >> stage.with_output_types(tuple[int, StagedRow]))
+        return staged | beam.Flatten()
 
 
 class _StageOutcomesDoFn(beam.DoFn):
