@@ -78,7 +78,9 @@ def test_fetching_fills_the_cache_once(archive, tmp_path):
 
     before = snapshot(cache)
     assert weights.fetch_models(cache, archive) is False
-    assert weights.fetch_models(cache, tmp_path / "no such file") is False  # nothing is needed of it
+    assert weights.fetch_models(cache, None) is False  # nothing is needed
+    with pytest.raises(FetchError, match="there is no file"):
+        weights.fetch_models(cache, tmp_path / "no such file")
     assert snapshot(cache) == before
 
 
