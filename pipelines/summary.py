@@ -13,9 +13,15 @@ from celebface.pipelines.text import plain
 _SHOWN = 30  # people listed
 
 
+class _Stdout(Console):
+    def on_broken_pipe(self) -> None:
+        """Leaves it to the command: the work is done, only its reader has gone. Rich itself would exit 1."""
+        raise BrokenPipeError
+
+
 def console() -> Console:
     """Where summaries go: stdout, plain text if it is no terminal."""
-    return Console(highlight=False, soft_wrap=True, emoji=False)
+    return _Stdout(highlight=False, soft_wrap=True, emoji=False)
 
 
 def error_console() -> Console:

@@ -80,3 +80,15 @@ def test_the_installed_program_runs_from_anywhere():
     program = [sys.executable, "-m", "celebface.pipelines.cli", "--help"]
     done = subprocess.run(program, capture_output=True, text=True, cwd="/", check=False)
     assert done.returncode == 0 and done.stderr == ""
+
+
+def test_a_reader_that_goes_away_is_no_failure(tmp_path):
+    """As in: celebface match ... | head -1."""
+    code = "from celebface.pipelines import cli, fetch_models, summary; import sys\n"
+    code += "fetch_models.main = lambda argv: [summary.console().print('x' * 100) for _ in range(10000)] and 0\n"
+    code += "sys.exit(cli.main(['fetch-models']))"
+    writer = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/")
+    assert writer.stdout.readline().startswith(b"x")
+    writer.stdout.close()
+    assert writer.wait() == 0
+    assert b"Traceback" not in writer.stderr.read()
