@@ -26,7 +26,7 @@ class Manifest:
       precision: Numeric precision the vectors were computed in.
       dimension: Length of a vector.
       metric: What distances are.
-      counts: faces, identities, images; items by ledger status.
+      counts: faces, identities, items, and items by ledger status.
       index: Kind, trees, seed, search_k, and the recall measured.
       files: For each file its sha256 and bytes, by name relative to the version.
       config: The run's configuration.

@@ -18,7 +18,7 @@ from celebface.models.faces import QualityGate, ReaderConfig
 from celebface.pipelines import arguments, execution, report, summary
 from celebface.pipelines.arguments import Parser, UsageError
 from celebface.pipelines.report import LedgerCounts
-from celebface.pipelines.text import complain
+from celebface.pipelines.text import complain, plain
 from celebface.transforms.describe import DescribeFaces
 from celebface.transforms.detect import DetectFaces
 from celebface.transforms.encode import EncodeFaces, load_card
@@ -158,13 +158,13 @@ def main(argv: Sequence[str]) -> int:
     storage.delete_tree(staging)
     out.print(summary.people_table(_people(version)))
     out.print(f"index {manifest.index['kind']}, recall@10 {manifest.index['recall_at_10']:.4f}", markup=False)
-    out.print(f"published {version}", markup=False)
+    out.print(f"published {plain(version)}", markup=False)
     return 0
 
 
 def _staging(config: BuildGalleryConfig, card: EncoderCard) -> str:
     decides = [config.source, config.reader, config.fetch, config.precision, config.shards, card.encoder_id]
-    return storage.join(config.gallery, f".staging-{report.fingerprint(decides)}")
+    return report.staging_folder(config.gallery, decides)
 
 
 def _publish(config: BuildGalleryConfig, card: EncoderCard, staging: str, ledger: LedgerCounts) -> tuple[str, Manifest]:

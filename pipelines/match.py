@@ -252,4 +252,4 @@ def _check_output(output: str) -> None:
 
 def _staging(config: MatchConfig, terms: Terms) -> str:
     decides = [config.source, config.reader, config.fetch, config.shards, config.top_k, terms]
-    return storage.join(config.output, f".staging-{report.fingerprint(decides)}")
+    return report.staging_folder(config.output, decides)

@@ -25,7 +25,7 @@ _SHOWN = 30  # faces listed on the terminal
 
 def foreign_file(output: str) -> str | None:
     """A file in a folder that no match job wrote, if there is one."""
-    names = (name for name in storage.list_names(output) if not name.startswith(".staging-"))
+    names = (name for name in storage.list_names(output) if not name.startswith(report.STAGING_PREFIX))
     return next((name for name in names if not _is_result(name)), None)
 
 

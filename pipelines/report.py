@@ -22,6 +22,7 @@ from celebface.transforms import detect, encode, fetch, sources
 from celebface.transforms.stage import RESUME
 
 RUN_NAME = "run.json"
+STAGING_PREFIX = ".staging-"
 
 
 class DoesNotReconcile(Exception):
@@ -128,13 +129,17 @@ def run_report(report: RunReport, ledger: LedgerCounts, config: Mapping[str, Any
     }
 
 
-def fingerprint(decides: Sequence[Any]) -> str:
-    """12 hex digits over what decides a run's rows.
+def staging_folder(target: str, decides: Sequence[Any]) -> str:
+    """Where a run keeps its parts, beside what it makes.
 
-    Runs that would make the same rows share a staging folder by it, and go on with each other's work.
+    Runs that would make the same rows share it, and go on with each other's work.
+
+    Args:
+      target: URI of the folder that the run writes to.
+      decides: All that decides its rows; the versions of the libraries are added.
     """
     text = json.dumps([versions(), *decides], default=dataclasses.asdict)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    return storage.join(target, f"{STAGING_PREFIX}{hashlib.sha256(text.encode()).hexdigest()[:12]}")
 
 
 def write_json(uri: str, body: Mapping[str, Any]) -> None:

@@ -67,6 +67,7 @@ def test_counters_are_summed_over_the_workers(tmp_path, flags, workers, monkeypa
     assert len(list(tmp_path.iterdir())) == workers
     threads = max(1, execution.cores() // workers)
     assert {path.read_text() for path in tmp_path.iterdir()} == {str(threads)}
+    assert "TF_NUM_INTRAOP_THREADS" not in os.environ  # the next run of this process may have other workers
 
 
 def test_other_runners_get_their_flags_untouched(tmp_path):

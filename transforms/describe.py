@@ -11,7 +11,7 @@ from celebface.indexing.schemas import Status
 from celebface.transforms.records import EmbeddedPhoto, Outcome, face_id, image_id, kept_faces, printable
 
 STAGE = "encode"  # the last stage in which work was done
-_JPEG_QUALITY = 95  # a crop decoded again moves its vector by 0.02 at most
+_JPEG_QUALITY = 95  # the vector of a crop decoded again lies at D <= 0.003 from the stored one (the sample, 92 faces)
 
 
 @dataclasses.dataclass
