@@ -24,7 +24,7 @@ ANNOY_FLAGS := -O3,$(ANNOY_MARCH)-std=c++14,-fpermissive,-DANNOYLIB_MULTITHREADE
 flag = $(if $(2),--$(1)=$(2))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup models build-gallery match test lint lock clean
+.PHONY: help setup models build-gallery match test bench lint lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ endif
 
 test: models ## Run the tests
 	$(BIN)/python -m pytest
+
+bench: models ## Measure against other programs; prints the ratios, keeps them in benchmarks/results
+	$(BIN)/python -m benchmarks.download
 
 lint: setup ## Check style and types
 	$(BIN)/ruff check .

@@ -4,7 +4,7 @@ import pathlib
 
 from setuptools import setup
 
-LAYERS = ("pipelines", "transforms", "models", "indexing")
+PACKAGES = ("pipelines", "transforms", "transforms.web", "models", "indexing")
 
 setup(
     name="celebface",
@@ -13,8 +13,8 @@ setup(
     long_description=pathlib.Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    packages=[f"celebface.{layer}" for layer in LAYERS],
-    package_dir={f"celebface.{layer}": layer for layer in LAYERS},
+    packages=[f"celebface.{name}" for name in PACKAGES],
+    package_dir={f"celebface.{name}": name.replace(".", "/") for name in PACKAGES},
     python_requires=">=3.11",
     install_requires=[
         "annoy>=1.17.3,<1.18",
@@ -22,18 +22,34 @@ setup(
         "h5py>=3.11,<4",
         "joblib>=1.4.2,<2",
         "keras>=3.10,<4",
+        "lxml>=6,<7",
         "mtcnn>=1.0,<1.1",
         "numpy>=2.0,<3",
         "pillow>=12.1.1,<13",
         "pillow-heif>=1.1,<2",
+        "protego>=0.4,<1",
         "pyarrow>=18,<26",
+        "requests>=2.32.2,<3",
         "rich>=13,<16",
+        "tenacity>=9,<10",
         "tensorflow>=2.20,<3",
+        "urllib3>=2.8,<3",
     ],
     extras_require={
         "gcp": ["apache-beam[gcp]"],
         "aws": ["apache-beam[aws]"],
-        "dev": ["build", "mypy", "pip-tools", "pytest", "pytest-timeout", "ruff"],
+        "dev": [
+            "boto3",
+            "build",
+            "cryptography",
+            "moto[server]",
+            "mypy",
+            "pip-tools",
+            "pytest",
+            "pytest-timeout",
+            "ruff",
+            "types-requests",
+        ],
     },
     entry_points={"console_scripts": ["celebface = celebface.pipelines.cli:main"]},
 )

@@ -13,7 +13,7 @@ from annoy import AnnoyIndex
 from celebface.indexing import annoy_index, search, storage
 
 VECTORS, LABELS, ANNOY = "index/vectors.npy", "index/labels.parquet", "index/faces.ann"
-LABEL_COLUMNS = ["face_id", "identity", "image_id", "uri"]
+LABEL_COLUMNS = ["face_id", "identity", "identity_id", "image_id", "uri"]
 _RECALL_AT = 10
 _RECALL_QUERIES = 1000
 _MIN_RECALL = 0.99
@@ -70,7 +70,7 @@ def build_index(shards: list[str], folder: str) -> dict[str, Any]:
         "search_k": search_k,
         f"recall_at_{_RECALL_AT}": recall,
         "recall_queries": int(min(len(vectors), _RECALL_QUERIES)),
-        "identities": int(pc.count_distinct(labels["identity"]).as_py()),
+        "identities": int(pc.count_distinct(labels["identity_id"]).as_py()),
     }
 
 

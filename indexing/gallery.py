@@ -19,13 +19,15 @@ class Neighbour:
     """The nearest face of one person.
 
     Attributes:
-      identity: The person.
+      identity: The person's name.
+      identity_id: Which person of that name.
       distance: D = squared L2 of unit vectors, 0..4.
       face_id: The gallery's face.
       uri: The photo it comes from.
     """
 
     identity: str
+    identity_id: str
     distance: float
     face_id: str
     uri: str
@@ -41,7 +43,7 @@ class Gallery:
         self._vectors = vectors
         self._labels = labels
         self._index = index
-        people = labels["identity"].combine_chunks().dictionary_encode()
+        people = labels["identity_id"].combine_chunks().dictionary_encode()
         self._people = people.indices.to_numpy(zero_copy_only=False)
         self._people_count = len(people.dictionary)
 
@@ -74,7 +76,7 @@ class Gallery:
 
     @property
     def identities(self) -> list[str]:
-        """The people of the gallery, sorted."""
+        """The names of the people of the gallery, sorted."""
         return sorted(set(self._labels["identity"].to_pylist()))
 
     def nearest_people(self, queries: np.ndarray, count: int) -> list[list[Neighbour]]:
@@ -106,5 +108,5 @@ class Gallery:
             asked *= 4  # one person fills the neighbourhood: look further
 
     def _neighbour(self, row: int, distance: float) -> Neighbour:
-        label = {name: self._labels[name][int(row)].as_py() for name in ("identity", "face_id", "uri")}
+        label = {name: self._labels[name][int(row)].as_py() for name in ("identity", "identity_id", "face_id", "uri")}
         return Neighbour(distance=float(distance), **label)

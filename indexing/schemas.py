@@ -16,6 +16,14 @@ class Status(enum.StrEnum):
     SKIPPED = "skipped"  # not tried, for a reason
 
 
+class Kind(enum.StrEnum):
+    """What an input item is."""
+
+    PHOTO = "photo"
+    PAGE = "page"  # a web page that photos are taken from
+    NAME = "name"  # a person whose photos are searched for
+
+
 class Reason(enum.StrEnum):
     """Why an item was rejected or skipped. The list is closed; rows that are done have the empty reason."""
 
@@ -23,7 +31,33 @@ class Reason(enum.StrEnum):
     # listing
     UNSUPPORTED_TYPE = "unsupported_type"
     NO_IDENTITY = "no_identity"
+    BAD_ROW = "bad_row"
+    BAD_URL = "bad_url"
     DUPLICATE = "duplicate"
+    NEAR_DUPLICATE = "near_duplicate"
+    # pages and searches
+    NO_IMAGES = "no_images"
+    UNKNOWN_PERSON = "unknown_person"
+    QUOTA_EXCEEDED = "quota_exceeded"
+    PROVIDER_ERROR = "provider_error"
+    # asking the web
+    PRIVATE_ADDRESS = "private_address"
+    ROBOTS_DISALLOWED = "robots_disallowed"
+    ROBOTS_UNREACHABLE = "robots_unreachable"
+    OPTED_OUT = "opted_out"
+    NO_SUCH_HOST = "no_such_host"
+    CONNECTION_FAILED = "connection_failed"
+    TLS_ERROR = "tls_error"
+    TIMEOUT = "timeout"
+    TOO_MANY_REDIRECTS = "too_many_redirects"
+    FORBIDDEN = "forbidden"
+    GONE = "gone"
+    RATE_LIMITED = "rate_limited"
+    SERVER_ERROR = "server_error"
+    HTTP_STATUS = "http_status"
+    HOST_FAILING = "host_failing"
+    HTML_PAGE = "html_page"
+    NOT_HTML = "not_html"
     # reading the bytes
     NOT_FOUND = "not_found"
     UNREADABLE = "unreadable"
@@ -43,6 +77,13 @@ class Reason(enum.StrEnum):
     BLURRED = "blurred"
 
 
+class Flag(enum.StrEnum):
+    """What is doubtful about an item that is done."""
+
+    NONE = ""
+    TWO_NAMES = "two_names"  # the same photo is given for other people, too
+
+
 # Reasons that lie in the place and not in the file: the next run may find it otherwise.
 OF_THE_PLACE = frozenset((Reason.NOT_FOUND, Reason.UNREADABLE))
 
@@ -50,13 +91,22 @@ OF_THE_PLACE = frozenset((Reason.NOT_FOUND, Reason.UNREADABLE))
 LEDGER = pa.schema(
     [
         pa.field("item_id", pa.string(), nullable=False),
+        pa.field("kind", pa.string(), nullable=False),
         pa.field("uri", pa.string(), nullable=False),
         pa.field("identity", pa.string(), nullable=False),
+        pa.field("identity_id", pa.string(), nullable=False),
         pa.field("status", pa.string(), nullable=False),
         pa.field("stage", pa.string(), nullable=False),
         pa.field("reason", pa.string(), nullable=False),
         pa.field("detail", pa.string(), nullable=False),
         pa.field("faces", pa.int32(), nullable=False),
+        pa.field("flag", pa.string(), nullable=False),
+        # where the item was named, and by what a later run knows that it has not changed
+        pa.field("origin", pa.string(), nullable=False),
+        pa.field("content_sha256", pa.string(), nullable=False),
+        pa.field("revision", pa.string(), nullable=False),
+        pa.field("etag", pa.string(), nullable=False),
+        pa.field("last_modified", pa.string(), nullable=False),
     ]
 )
 
@@ -67,10 +117,14 @@ def faces_schema(embedding_size: int) -> pa.Schema:
         [
             ("face_id", pa.string()),
             ("identity", pa.string()),
+            ("identity_id", pa.string()),
+            ("external_id", pa.string()),
+            ("aliases", pa.list_(pa.string())),
             ("image_id", pa.string()),
             ("uri", pa.string()),
             ("source_page", pa.string()),
             ("licence", pa.string()),
+            ("author", pa.string()),
             ("content_sha256", pa.string()),
             ("image_width", pa.int32()),
             ("image_height", pa.int32()),
@@ -79,6 +133,7 @@ def faces_schema(embedding_size: int) -> pa.Schema:
             ("confidence", pa.float32()),
             ("landmarks", LANDMARKS),
             ("sharpness", pa.float32()),
+            ("crop_hash", pa.uint64()),  # see crops.perceptual_hash
             ("crop_jpeg", pa.binary()),
             ("embedding", pa.list_(pa.float32(), embedding_size)),
             ("encoder_id", pa.string()),
@@ -94,6 +149,7 @@ MATCHES = pa.schema(
         ("confidence", pa.float32()),
         ("rank", pa.int32()),
         ("identity", pa.string()),
+        ("identity_id", pa.string()),
         ("distance", pa.float32()),
         ("similarity", pa.float32()),
         ("verdict", pa.string()),

@@ -1,51 +1,175 @@
-"""Files at a URI. One interface for every place an artefact may live; local folders so far.
+"""Files at a URI: in local folders, and as objects in S3 and Google Cloud Storage. One interface for all.
 
-Built on pyarrow.fs, whose S3 and GCS file systems speak the same calls.
+Built on pyarrow.fs. A store's names are taken as they are: %, ? and # in s3:// and gs:// URIs stand for themselves.
+Where a store is and who asks is read from the environment, by the names that its other clients know:
+AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL, AWS_REGION or AWS_DEFAULT_REGION, AWS_ACCESS_KEY_ID and its like;
+STORAGE_EMULATOR_HOST, GOOGLE_APPLICATION_CREDENTIALS.
 """
 
+import collections
+import concurrent.futures
+import contextlib
+import dataclasses
+import datetime
+import errno
+import functools
 import hashlib
+import io
 import os
 import posixpath
 import re
 import secrets
-import urllib.parse
+import shutil
+import tempfile
 from collections.abc import Iterable, Iterator
+from typing import BinaryIO
 
 import pyarrow
 import pyarrow.fs
 
 _SCRATCH = re.compile(r"\.[0-9a-f]{8}\.tmp\Z")  # ends of names that `_scratch` makes
+_STORES = ("s3", "gs")
+_CONNECT_SECONDS = 5
+_ATTEMPTS = 3
+_RETRY_SECONDS = 10
+_CHUNK = 8 * 2**20  # each read is a request
+_STREAM_BUFFER = 2**20
+_IN_MEMORY = 64 * 2**20  # of an object that is put together before it is sent
+_COPY_LIMIT = 5 * 10**9  # larger objects cannot be copied within S3
+_LISTINGS_AT_ONCE = 16
+
+# What a store's faults come down to. The first that is found counts.
+_FAULTS = (
+    (r"OAuth2 access token|Could not load .*credentials", "there are no credentials for this store"),
+    (r"NO_SUCH_BUCKET|^Bucket '.*' not found", "there is no such bucket"),
+    (
+        r"ACCESS_DENIED|INVALID_ACCESS_KEY|INVALID_CLIENT_TOKEN|SIGNATURE_DOES_NOT_MATCH|UNRECOGNIZED_CLIENT"
+        r"|HTTP status 40[13]|PERMISSION_DENIED|UNAUTHENTICATED",
+        "the store denies access; the credentials may be missing or wrong",
+    ),
+    (r"NETWORK_CONNECTION|UNAVAILABLE|DEADLINE_EXCEEDED", "the store cannot be reached"),
+    (r"Empty path component", "a name with an empty part cannot be used"),
+)
 
 
 class StorageError(Exception):
     """A place cannot be used; the message is for the user."""
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A file that was listed.
+
+    Attributes:
+      uri: Where it is.
+      size: In bytes.
+      mtime_ns: Time of its last change, as far as the place tells it.
+    """
+
+    uri: str
+    size: int
+    mtime_ns: int
+
+    @property
+    def revision(self) -> str:
+        """What changes when the file does."""
+        return f"{self.size}-{self.mtime_ns}"
+
+
 def resolve(uri: str) -> tuple[pyarrow.fs.FileSystem, str]:
     """Finds the file system of a URI.
 
     Args:
-      uri: A local path or file:// URI.
+      uri: A local path, or a file://, s3:// or gs:// URI.
 
     Returns:
       The file system and the path within it.
 
     Raises:
-      StorageError: If the scheme is not served or the name cannot be used.
+      StorageError: If the scheme is not served, the name cannot be used, or the bucket cannot be found.
     """
     try:
         uri.encode()
     except UnicodeEncodeError as error:
         raise StorageError(f"a name that is no UTF-8 cannot be used here: {uri!r}") from error
-    scheme = urllib.parse.urlsplit(uri).scheme
     if "://" not in uri:
         return pyarrow.fs.LocalFileSystem(), os.path.abspath(uri)
+    scheme = uri.split("://", 1)[0]
     if scheme == "file":
         try:
             return pyarrow.fs.FileSystem.from_uri(uri)
         except pyarrow.ArrowInvalid as error:
             raise StorageError(f"not a URI: {uri}") from error
-    raise StorageError(f"{scheme}:// is not a place this version of celebface can use: {uri}")
+    if not is_stored(uri):
+        raise StorageError(f"{scheme}:// is not a place this version of celebface can use: {uri}")
+    path = uri.split("://", 1)[1].rstrip("/")
+    bucket = path.split("/", 1)[0]
+    if not bucket:
+        raise StorageError(f"it names no bucket: {uri}")
+    with _told(uri):
+        return (_s3(bucket, *_s3_settings()) if scheme == "s3" else _gcs(_gcs_emulator())), path
+
+
+def is_stored(uri: str) -> bool:
+    """Whether a URI is one of an object store."""
+    return uri.startswith(tuple(f"{scheme}://" for scheme in _STORES))
+
+
+def _s3_settings() -> tuple[str, str]:
+    """Endpoint and region that the environment names; pyarrow reads only the credentials there."""
+    known = os.environ.get
+    endpoint = known("AWS_ENDPOINT_URL_S3") or known("AWS_ENDPOINT_URL") or ""
+    return endpoint, known("AWS_REGION") or known("AWS_DEFAULT_REGION") or ""
+
+
+@functools.cache
+def _s3(bucket: str, endpoint: str, region: str) -> pyarrow.fs.S3FileSystem:
+    if not endpoint:  # Amazon's own: a bucket is asked for where it lies
+        try:
+            region = pyarrow.fs.resolve_s3_region(bucket)
+        except OSError:
+            if not region:
+                raise
+    return pyarrow.fs.S3FileSystem(
+        region=region or "us-east-1",
+        endpoint_override=endpoint or None,
+        connect_timeout=_CONNECT_SECONDS,
+        retry_strategy=pyarrow.fs.AwsStandardS3RetryStrategy(max_attempts=_ATTEMPTS),
+    )
+
+
+def _gcs_emulator() -> str:
+    return os.environ.get("STORAGE_EMULATOR_HOST", "")
+
+
+@functools.cache
+def _gcs(emulator: str) -> pyarrow.fs.GcsFileSystem:
+    patience = datetime.timedelta(seconds=_RETRY_SECONDS)
+    if not emulator:
+        return pyarrow.fs.GcsFileSystem(retry_time_limit=patience)
+    scheme, _, host = emulator.rpartition("://")
+    return pyarrow.fs.GcsFileSystem(
+        anonymous=True, scheme=scheme or "http", endpoint_override=host.rstrip("/"), retry_time_limit=patience
+    )
+
+
+@contextlib.contextmanager
+def _told(uri: str) -> Iterator[None]:
+    """Puts a store's faults in words. Those of local files stay as they are; what is not there is not found."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        if not is_stored(uri):
+            raise
+        raise FileNotFoundError(errno.ENOENT, "there is no such object", uri) from error
+    except (OSError, pyarrow.ArrowException) as error:
+        if not is_stored(uri):
+            raise
+        text = " ".join(str(error).split())
+        if "NO_SUCH_KEY" in text:
+            raise FileNotFoundError(errno.ENOENT, "there is no such object", uri) from error
+        told = next((words for pattern, words in _FAULTS if re.search(pattern, text)), text[:300])
+        raise StorageError(f"{told}: {uri}") from error
 
 
 def join(uri: str, *parts: str) -> str:
@@ -62,66 +186,137 @@ def _scratch(path: str) -> str:
     return f"{path}.{secrets.token_hex(4)}.tmp"
 
 
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
 def read_bytes(uri: str) -> bytes:
     """Reads a whole file.
 
     Raises:
       FileNotFoundError: If there is none.
+      StorageError: If its store does not give it.
     """
     system, path = resolve(uri)
-    with system.open_input_stream(path, compression=None) as stream:
+    with _told(uri), system.open_input_stream(path, compression=None) as stream:
         return stream.read()
 
 
 def open_input(uri: str) -> pyarrow.NativeFile:
-    """Opens a file for reading at any position."""
+    """Opens a file for reading at any position.
+
+    Raises:
+      FileNotFoundError: If there is none.
+      StorageError: If its store does not give it.
+    """
     system, path = resolve(uri)
-    return system.open_input_file(path)
+    with _told(uri):
+        return system.open_input_file(path)
+
+
+def open_stream(uri: str) -> pyarrow.NativeFile:
+    """Opens a file for reading from its beginning, in pieces of any size.
+
+    Raises:
+      FileNotFoundError: If there is none.
+      StorageError: If its store does not give it.
+    """
+    system, path = resolve(uri)
+    with _told(uri):
+        return system.open_input_stream(path, compression=None, buffer_size=_STREAM_BUFFER)
+
+
+def checksum(uri: str) -> tuple[str, int]:
+    """sha256 and length in bytes of a file."""
+    digest, size = hashlib.sha256(), 0
+    with open_input(uri) as stream, _told(uri):
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+            size += len(chunk)
+    return digest.hexdigest(), size
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
 
 
 def write_bytes(uri: str, data: bytes) -> None:
-    """Writes a whole file; a reader sees the old contents or the new, never part of them."""
-    system, path = resolve(uri)
-    system.create_dir(posixpath.dirname(path), recursive=True)
-    scratch = _scratch(path)
-    with system.open_output_stream(scratch, compression=None) as stream:
-        stream.write(data)
-    system.move(scratch, path)
+    """Writes a whole file; a reader sees the old contents or the new, never part of them.
+
+    Raises:
+      StorageError: If its store does not take it.
+    """
+    if is_stored(uri):
+        _send(uri, io.BytesIO(data))
+    else:
+        _replace(uri, [data])
 
 
 def write_text_lines(uri: str, lines: Iterable[str]) -> None:
-    """Writes a text file of any length, UTF-8; a reader sees it whole or not at all."""
+    """Writes a text file of any length, UTF-8; a reader sees it whole or not at all.
+
+    Raises:
+      StorageError: If its store does not take it.
+    """
+    if not is_stored(uri):
+        _replace(uri, (line.encode() for line in lines))
+        return
+    with tempfile.SpooledTemporaryFile(_IN_MEMORY) as whole:
+        for line in lines:
+            whole.write(line.encode())
+        whole.seek(0)
+        _send(uri, whole)
+
+
+def _replace(uri: str, chunks: Iterable[bytes]) -> None:
+    """Writes a local file under another name first."""
     system, path = resolve(uri)
     system.create_dir(posixpath.dirname(path), recursive=True)
     scratch = _scratch(path)
     with system.open_output_stream(scratch, compression=None) as stream:
-        for line in lines:
-            stream.write(line.encode())
+        for chunk in chunks:
+            stream.write(chunk)
     system.move(scratch, path)
 
 
-def exists(uri: str) -> bool:
-    """Whether there is a file or folder."""
-    system, path = resolve(uri)
-    return system.get_file_info(path).type != pyarrow.fs.FileType.NotFound
+def _send(uri: str, whole: "BinaryIO | tempfile.SpooledTemporaryFile[bytes]") -> None:
+    """Writes an object, which appears when the stream is closed, whatever went through.
 
-
-def list_files(uri: str) -> Iterator[str]:
-    """Names of all files below a folder, relative to it, sorted; nothing if the folder is not there.
-
-    What a killed writer left half written is not among them.
+    So nothing but the store itself may fail until then: `whole` is at hand.
     """
     system, path = resolve(uri)
-    infos = system.get_file_info(pyarrow.fs.FileSelector(path, recursive=True, allow_not_found=True))
-    files = (info.path for info in infos if info.is_file and not _SCRATCH.search(info.path))
-    yield from sorted(posixpath.relpath(file, path) for file in files)
+    try:
+        with _told(uri), system.open_output_stream(path, compression=None) as stream:
+            shutil.copyfileobj(whole, stream, _CHUNK)
+    except FileNotFoundError as error:
+        raise StorageError(f"there is no such bucket: {uri}") from error
 
 
-def list_names(uri: str) -> Iterator[str]:
-    """Names of the files and folders directly in a folder, sorted; nothing if it is not there."""
-    system, path = resolve(uri)
-    infos = system.get_file_info(pyarrow.fs.FileSelector(path, allow_not_found=True))
-    yield from sorted(info.base_name for info in infos)
+def copy_file(source: str, target: str) -> None:
+    """Copies a file as `write_bytes` writes one: whole or not at all.
+
+    Raises:
+      FileNotFoundError: If there is no source.
+      StorageError: If a store does not give or take it.
+    """
+    source_system, source_path = resolve(source)
+    system, path = resolve(target)
+    if not is_stored(target):
+        system.create_dir(posixpath.dirname(path), recursive=True)
+        scratch = _scratch(path)
+        with _told(source):
+            pyarrow.fs.copy_files(source_path, scratch, source_filesystem=source_system, destination_filesystem=system)
+        system.move(scratch, path)
+    elif not is_stored(source):
+        with open(source_path, "rb") as whole:
+            _send(target, whole)
+    elif type(system) is type(source_system) and (_info(source).size or 0) <= _COPY_LIMIT:
+        with _told(source):
+            system.copy_file(source_path, path)
+    else:
+        with tempfile.SpooledTemporaryFile(_IN_MEMORY) as whole:
+            with open_stream(source) as stream, _told(source):
+                shutil.copyfileobj(stream, whole, _CHUNK)
+            whole.seek(0)
+            _send(target, whole)
 
 
 def check_writable(uri: str) -> None:
@@ -134,42 +329,139 @@ def check_writable(uri: str) -> None:
     try:
         write_bytes(probe, b"")
         delete_file(probe)
-    except OSError as error:
+    except (OSError, StorageError) as error:
         raise StorageError(f"cannot write to {uri}: {error}") from error
-
-
-def copy_file(source: str, target: str) -> None:
-    """Copies a file as `write_bytes` writes one: whole or not at all."""
-    source_system, source_path = resolve(source)
-    system, path = resolve(target)
-    system.create_dir(posixpath.dirname(path), recursive=True)
-    scratch = _scratch(path)
-    pyarrow.fs.copy_files(source_path, scratch, source_filesystem=source_system, destination_filesystem=system)
-    system.move(scratch, path)
 
 
 def delete_file(uri: str) -> None:
     """Deletes a file; no fault if it is not there."""
     system, path = resolve(uri)
-    if system.get_file_info(path).is_file:
-        system.delete_file(path)
+    if _info(uri).is_file:
+        with _told(uri):
+            system.delete_file(path)
 
 
 def delete_tree(uri: str) -> None:
     """Deletes a folder with all that is in it; no fault if it is not there."""
     system, path = resolve(uri)
-    if system.get_file_info(path).type == pyarrow.fs.FileType.Directory:
+    if _info(uri).type != pyarrow.fs.FileType.Directory:
+        return
+    if not is_stored(uri):
+        system.delete_dir(path)
+        return
+    with contextlib.suppress(FileNotFoundError), _told(uri):  # a prefix in a store need not be a folder
         system.delete_dir(path)
 
 
-def checksum(uri: str) -> tuple[str, int]:
-    """sha256 and length in bytes of a file."""
-    digest, size = hashlib.sha256(), 0
-    with open_input(uri) as stream:
-        while chunk := stream.read(1 << 20):
-            digest.update(chunk)
-            size += len(chunk)
-    return digest.hexdigest(), size
+# --- looking ----------------------------------------------------------------------------------------------------------
+
+
+def _info(uri: str) -> pyarrow.fs.FileInfo:
+    system, path = resolve(uri)
+    with _told(uri):
+        return system.get_file_info(path)
+
+
+def exists(uri: str) -> bool:
+    """Whether there is a file or folder."""
+    return type_of(uri) != ""
+
+
+def type_of(uri: str) -> str:
+    """What is there: "file", "folder", or nothing.
+
+    Raises:
+      StorageError: If its store does not tell.
+    """
+    found = _info(uri)
+    if found.type == pyarrow.fs.FileType.NotFound:
+        return ""
+    return "folder" if found.type == pyarrow.fs.FileType.Directory else "file"
+
+
+def revision(uri: str) -> str:
+    """What changes when a file does; empty if it cannot be looked at."""
+    try:
+        found = _info(uri)
+    except (OSError, StorageError):
+        return ""
+    return _stored_file(uri, found).revision if found.is_file else ""
+
+
+def _stored_file(uri: str, info: pyarrow.fs.FileInfo) -> StoredFile:
+    return StoredFile(uri, info.size or 0, info.mtime_ns or 0)
+
+
+def list_files(uri: str) -> Iterator[str]:
+    """Names of all files below a folder, relative to it, sorted; nothing if the folder is not there.
+
+    What a killed writer left half written is not among them.
+    """
+    path = resolve(uri)[1]
+    yield from sorted(_below(info.path, path) for info in _files(uri) if not _SCRATCH.search(info.path))
+
+
+def list_names(uri: str) -> Iterator[str]:
+    """Names of the files and folders directly in a folder, sorted; nothing if it is not there."""
+    system, path = resolve(uri)
+    if isinstance(system, pyarrow.fs.GcsFileSystem):  # it lists no folders but those made as such
+        names = {_below(info.path, path).split("/", 1)[0] for info in _files(uri)}
+    else:
+        names = {info.base_name for info in _select(uri, recursive=False)}
+    yield from sorted(filter(None, names))
+
+
+def walk(uri: str) -> Iterator[StoredFile]:
+    """All files below a folder, folder by folder, sorted by the bytes of their names; none if it is not there.
+
+    In S3, the folders directly in it are listed a few at a time, so that the first files come soon.
+
+    Raises:
+      StorageError: If its store does not tell.
+    """
+    uri = uri.rstrip("/")
+    if not isinstance(resolve(uri)[0], pyarrow.fs.S3FileSystem):
+        yield from _sorted_files(uri)
+        return
+    directly = _select(uri, recursive=False)
+    if not all(info.base_name for info in directly):  # a folder without a name cannot be listed by itself
+        yield from _sorted_files(uri)
+        return
+    directly.sort(key=lambda info: info.base_name.encode())
+    ahead: collections.deque[list[StoredFile] | concurrent.futures.Future[list[StoredFile]]] = collections.deque()
+    with concurrent.futures.ThreadPoolExecutor(_LISTINGS_AT_ONCE, "list") as pool:
+        for info in directly:
+            place = f"{uri}/{info.base_name}"
+            ahead.append([_stored_file(place, info)] if info.is_file else pool.submit(_sorted_files, place))
+            if len(ahead) >= _LISTINGS_AT_ONCE:
+                yield from _listed(ahead.popleft())
+        while ahead:
+            yield from _listed(ahead.popleft())
+
+
+def _listed(files: "list[StoredFile] | concurrent.futures.Future[list[StoredFile]]") -> list[StoredFile]:
+    return files if isinstance(files, list) else files.result()
+
+
+def _sorted_files(uri: str) -> list[StoredFile]:
+    path = resolve(uri)[1]
+    files = [_stored_file(f"{uri}/{_below(info.path, path)}", info) for info in _files(uri)]
+    return sorted(files, key=lambda file: file.uri.encode().split(b"/"))
+
+
+def _below(path: str, folder: str) -> str:
+    return path[len(folder.rstrip("/")) + 1 :]
+
+
+def _files(uri: str) -> Iterator[pyarrow.fs.FileInfo]:
+    return (info for info in _select(uri, recursive=True) if info.is_file)
+
+
+def _select(uri: str, recursive: bool) -> list[pyarrow.fs.FileInfo]:
+    system, path = resolve(uri)
+    with contextlib.suppress(FileNotFoundError), _told(uri):
+        return system.get_file_info(pyarrow.fs.FileSelector(path, recursive=recursive, allow_not_found=True))
+    return []
 
 
 def local_path(uri: str) -> str:

@@ -1,7 +1,12 @@
 """Command lines: what all commands share."""
 
 import argparse
+import hashlib
+import ipaddress
+import os
 import pathlib
+import sys
+import tempfile
 from typing import NoReturn
 
 from celebface.indexing.storage import absolute
@@ -10,6 +15,8 @@ from celebface.models.faces import DetectorConfig, QualityGate, ReaderConfig
 from celebface.models.precision import cpu_has_bfloat16
 from celebface.models.weights import default_cache, encoder_folder, sample_folder
 from celebface.pipelines.text import complain
+from celebface.transforms.lists import Columns
+from celebface.transforms.web.policy import FetchPolicy
 
 LOCAL_RUNNER = "DirectRunner"
 
@@ -57,6 +64,157 @@ def add_job_flags(parser: argparse.ArgumentParser, shards: int, max_failed_ratio
         default=LOCAL_RUNNER,
         help="Beam runner; flags of its own may follow (default: all cores of this machine)",
     )
+
+
+def add_source_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags of how lists are read."""
+    from celebface.transforms.sources import FORMATS  # here, so that asking for help does not load Beam
+
+    group = parser.add_argument_group("lists of photos, pages and names")
+    group.add_argument(
+        "--source_format",
+        choices=("auto", *FORMATS),
+        default="auto",
+        help="what each source is (default: told by its name and its first bytes)",
+    )
+    for name, what in (
+        ("identity", "the person's name"),
+        ("url", "the photo's URL or path"),
+        ("page", "the URL of a web page with photos of the person"),
+        ("id", "an id that tells people of one name apart, such as a Wikidata Q-number"),
+    ):
+        group.add_argument(
+            f"--{name}_column", default="", metavar="NAME", help=f"column that holds {what} (default: the usual names)"
+        )
+
+
+def source_columns(args: argparse.Namespace) -> Columns:
+    """What `add_source_flags` parsed."""
+    return Columns(identity=args.identity_column, url=args.url_column, page=args.page_column, id=args.id_column)
+
+
+def add_web_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags of how the web is asked."""
+    policy = FetchPolicy()
+    group = parser.add_argument_group("photos from the web")
+    group.add_argument(
+        "--contact",
+        default=os.environ.get("CELEBFACE_CONTACT", ""),
+        metavar="TEXT",
+        help="mail address or URL that a site's owner can turn to; it is sent with each request, and needed for any "
+        "(default: the environment's CELEBFACE_CONTACT)",
+    )
+    group.add_argument(
+        "--host_rate",
+        type=float,
+        default=policy.host_rate,
+        metavar="X",
+        help="requests a second to one host, over all workers; 0 for no limit (default: %(default)s)",
+    )
+    group.add_argument(
+        "--host_connections",
+        type=positive,
+        default=policy.host_connections,
+        metavar="N",
+        help="requests at once to one host, over all workers (default: %(default)s)",
+    )
+    group.add_argument(
+        "--host_failures",
+        type=positive,
+        default=policy.host_failures,
+        metavar="N",
+        help="failures in a row after which a host is left alone (default: %(default)s)",
+    )
+    group.add_argument(
+        "--fetch_threads",
+        type=positive,
+        default=policy.threads,
+        metavar="N",
+        help="requests at once in each worker process (default: %(default)s)",
+    )
+    group.add_argument(
+        "--fetch_seconds",
+        type=float,
+        default=policy.total_seconds,
+        metavar="S",
+        help="longest time for one photo, redirects, waits and retries included (default: %(default)s)",
+    )
+    group.add_argument(
+        "--fetch_retries",
+        type=int,
+        default=policy.retries,
+        metavar="N",
+        help="how often a photo is asked for again after a passing fault (default: %(default)s)",
+    )
+    group.add_argument(
+        "--max_download_bytes",
+        type=positive,
+        default=policy.max_bytes,
+        metavar="N",
+        help="larger photos are not read (default: %(default)s)",
+    )
+    group.add_argument("--ignore_robots", action="store_true", help="do not heed robots.txt")
+    group.add_argument(
+        "--ignore_opt_outs", action="store_true", help="do not heed X-Robots-Tag, robots meta tags and TDM-Reservation"
+    )
+    group.add_argument(
+        "--allow_private_hosts", action="store_true", help="also ask hosts whose addresses are not public ones"
+    )
+    group.add_argument(
+        "--resolve",
+        action="append",
+        default=[],
+        type=host_address,
+        metavar="HOST:ADDRESS",
+        help="take a host's address from here and not from DNS; may be repeated",
+    )
+
+
+def fetch_policy(args: argparse.Namespace) -> FetchPolicy:
+    """What `add_web_flags` parsed.
+
+    Raises:
+      UsageError: If a value cannot be.
+    """
+    try:
+        policy = FetchPolicy(
+            max_bytes=args.max_download_bytes,
+            contact=" ".join(args.contact.split()),
+            threads=args.fetch_threads,
+            host_connections=args.host_connections,
+            host_rate=args.host_rate,
+            host_failures=args.host_failures,
+            total_seconds=args.fetch_seconds,
+            retries=args.fetch_retries,
+            robots=not args.ignore_robots,
+            opt_outs=not args.ignore_opt_outs,
+            allow_private_hosts=args.allow_private_hosts,
+            addresses=tuple(args.resolve),
+        )
+        policy.user_agent.encode("ascii")
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    return policy
+
+
+def host_address(text: str) -> tuple[str, str]:
+    """HOST:ADDRESS, for argparse."""
+    host, colon, address = text.partition(":")
+    if not host or not colon:
+        raise ValueError(text)
+    return host.lower(), str(ipaddress.ip_address(address.strip("[]")))
+
+
+def stdin_place(cache: pathlib.Path) -> str:
+    """Keeps what comes on stdin in a file, named by its content, where workers can read it."""
+    folder = cache / "stdin"
+    folder.mkdir(parents=True, exist_ok=True)
+    digest = hashlib.sha256()
+    with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
+        while chunk := sys.stdin.buffer.read(1 << 20):
+            digest.update(chunk)
+            file.write(chunk)
+    return str(pathlib.Path(file.name).replace(folder / f"stdin-{digest.hexdigest()[:16]}.list"))
 
 
 def add_cache_flag(parser: argparse.ArgumentParser) -> None:

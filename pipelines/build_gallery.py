@@ -12,28 +12,36 @@ import apache_beam as beam
 from celebface.indexing import build as index_build
 from celebface.indexing import calibration, publish, schemas, storage
 from celebface.indexing.calibration import Calibration
-from celebface.indexing.manifest import Manifest
+from celebface.indexing.manifest import NAME as MANIFEST_NAME
+from celebface.indexing.manifest import BadBundle, Manifest
 from celebface.models.encoder_card import BadEncoder, EncoderCard
 from celebface.models.faces import QualityGate, ReaderConfig
-from celebface.pipelines import arguments, execution, report, summary
+from celebface.pipelines import arguments, execution, plan, report, summary
 from celebface.pipelines.arguments import Parser, UsageError
+from celebface.pipelines.intake import Intake, look_ahead, take_in
 from celebface.pipelines.report import LedgerCounts
 from celebface.pipelines.text import complain, plain
 from celebface.transforms.describe import DescribeFaces
 from celebface.transforms.detect import DetectFaces
 from celebface.transforms.encode import EncodeFaces, load_card
-from celebface.transforms.fetch import FetchPhotos, FetchPolicy
-from celebface.transforms.shard import ShardLayout, WriteShards
-from celebface.transforms.sources import ListPhotos, NoSuchSource, PhotoSource, absolute_place, peek
-from celebface.transforms.stage import ResumeStaged, StageOutcomes
+from celebface.transforms.resume import RETRY, Reuse
+from celebface.transforms.shard import NEAR, REPEATS, ShardLayout, WriteShards
+from celebface.transforms.sources import ItemSource, NoSuchSource, absolute_place
+from celebface.transforms.stage import StageOutcomes
+from celebface.transforms.web.providers import BadProvider, make_provider
 
 # Stricter than for matching: a bad gallery face is wrong for everybody. The softest face of the sample has sharpness
 # 5.6, the softest of LFW dev 5.1; the least certain ones that are right have 0.905 and 0.872.
 _GATE = QualityGate(min_face_px=20, min_confidence=0.9, min_sharpness=4.0)
 
+_WHO = ["identity", "identity_id"]
+
 _EXAMPLES = """\
   celebface build-gallery                                       the sample's 5 celebrities
-  celebface build-gallery --source people/ --name friends       people/<name>/*.jpg
+  celebface build-gallery --source people/ --name friends       people/<name>/*.jpg, or people/<name>.jpg
+  celebface build-gallery --source people.csv --contact me@example.org --dry_run
+  celebface build-gallery --source people.csv --contact me@example.org --reuse latest
+  celebface build-gallery --source names.txt --provider wikimedia --contact me@example.org
   celebface build-gallery --source people/ --runner FlinkRunner --flink_master localhost:8081
 """
 
@@ -43,24 +51,26 @@ class BuildGalleryConfig:
     """What a build is made of.
 
     Attributes:
-      source: Labelled photos.
+      intake: Where the photos come from.
       gallery: URI <root>/<name>.
       encoder: URI of the encoder.
       precision: Numeric precision.
       reader: How photos are read.
-      fetch: Bounds on reading files.
       shards: Number of shards.
+      near: Which photos are left out if another of the same person is nearly the same; see `ShardLayout`.
       max_failed_ratio: Share of rejected photos above which nothing is published.
+      dry_run: Only tell what would be asked for.
     """
 
-    source: PhotoSource
+    intake: Intake
     gallery: str
     encoder: str
     precision: str
     reader: ReaderConfig
-    fetch: FetchPolicy
     shards: int
+    near: str
     max_failed_ratio: float
+    dry_run: bool
 
     def as_json(self) -> dict[str, Any]:
         """For run.json and the manifest."""
@@ -80,8 +90,59 @@ def parse_args(argv: Sequence[str]) -> tuple[BuildGalleryConfig, list[str]]:
     parser.add_argument(
         "--source",
         action="append",
-        metavar="FOLDER",
-        help="photos as FOLDER/<person>/*.jpg; may be repeated (default: the sample)",
+        metavar="PLACE",
+        help="a folder with <person>/*.jpg or <person>.jpg, local, on gs:// or s3://; or a list of photos, pages or "
+        "names: CSV, TSV, JSON lines, Parquet, text, plain or gzipped, - for stdin; may be repeated (default: the "
+        "sample)",
+    )
+    parser.add_argument(
+        "--provider",
+        metavar="NAME",
+        help="wikimedia or google: who is asked for photos of people of whom a list has only the name",
+    )
+    parser.add_argument("--provider_url", default="", metavar="URL", help="another place of the provider")
+    parser.add_argument(
+        "--per_person",
+        type=arguments.positive,
+        default=20,
+        metavar="N",
+        help="most photos taken of one search (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--per_page",
+        type=arguments.positive,
+        default=20,
+        metavar="N",
+        help="most photos taken of one page (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--reuse",
+        metavar="VERSION",
+        help="go on from a published version, or from the latest: photos that have not changed are not fetched and "
+        "encoded again",
+    )
+    parser.add_argument(
+        "--retry",
+        choices=RETRY,
+        default="failed",
+        help="with --reuse: what is asked of the web besides new photos: those that failed, and whether the others "
+        "changed where the server gave an ETag or a date; all; or none (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--near_duplicates",
+        choices=NEAR,
+        default="web",
+        help="which photos are left out if another of the person is nearly the same (default: those from the web)",
+    )
+    parser.add_argument(
+        "--dry_run", action="store_true", help="only tell what would be asked for, by host, with robots.txt heeded"
+    )
+    parser.add_argument(
+        "--sample",
+        type=arguments.positive,
+        default=0,
+        metavar="N",
+        help="do N of the items, publish nothing, and tell what all of them will take",
     )
     parser.add_argument(
         "--output_root",
@@ -93,40 +154,88 @@ def parse_args(argv: Sequence[str]) -> tuple[BuildGalleryConfig, list[str]]:
     arguments.add_job_flags(parser, shards=4, max_failed_ratio=0.9)
     arguments.add_encoder_flags(parser)
     arguments.add_cache_flag(parser)
+    arguments.add_source_flags(parser)
+    arguments.add_web_flags(parser)
     arguments.add_reader_flags(parser, _GATE)
     args, beam_argv = execution.parse_args(parser, argv)
     try:
         gallery = storage.absolute(storage.join(args.output_root, publish.check_name(args.name)))
         storage.resolve(gallery)
-    except (ValueError, storage.StorageError) as error:
+        provider = make_provider(args.provider, args.provider_url) if args.provider else None
+        reuse = _reuse(args.reuse, args.retry, gallery) if args.reuse else None
+    except (ValueError, storage.StorageError, BadProvider, BadBundle) as error:
         raise UsageError(str(error)) from error
     places = args.source or [arguments.sample(args.cache, "train")]
+    places = [arguments.stdin_place(args.cache) if place == "-" else absolute_place(place) for place in places]
+    source = ItemSource(
+        tuple(places),
+        labelled=True,
+        excluded=(gallery,),
+        format="" if args.source_format == "auto" else args.source_format,
+        columns=arguments.source_columns(args),
+        search=provider is not None,
+    )
     return BuildGalleryConfig(
-        source=PhotoSource(tuple(map(absolute_place, places)), labelled=True, excluded=(gallery,)),
+        intake=Intake(
+            source,
+            arguments.fetch_policy(args),
+            provider,
+            args.per_page,
+            args.per_person,
+            reuse=reuse,
+            sample=args.sample,
+            provider_is_ours=bool(args.provider_url),
+        ),
         gallery=gallery,
         encoder=arguments.encoder_uri(args),
         precision=arguments.precision(args.precision),
         reader=arguments.reader_config(args, one_face=True),
-        fetch=FetchPolicy(),
         shards=args.num_shards,
+        near=args.near_duplicates,
         max_failed_ratio=args.max_failed_ratio,
+        dry_run=args.dry_run,
     ), beam_argv
+
+
+def _reuse(asked: str, retry: str, gallery: str) -> Reuse | None:
+    """The version to go on from; none if there is no latest yet."""
+    if asked == "latest" and not storage.exists(storage.join(gallery, publish.LATEST)):
+        return None
+    name = gallery if asked == "latest" else storage.join(gallery, publish.check_name(asked))
+    return Reuse(publish.find_version(name), retry)
+
+
+def _check_reuse(config: BuildGalleryConfig, card: EncoderCard, reuse: Reuse) -> None:
+    """Refuses a version whose rows this build would not make.
+
+    Raises:
+      UsageError: If it was made otherwise.
+    """
+    manifest = Manifest.from_json(storage.read_bytes(storage.join(reuse.version, MANIFEST_NAME)))
+    mine = json.loads(json.dumps(config.as_json()))
+    for what, theirs, ours in (
+        ("encoder", manifest.encoder_id, card.encoder_id),
+        ("precision", manifest.precision, config.precision),
+        ("set of flags for what is taken for a face", manifest.config.get("reader"), mine["reader"]),
+    ):
+        if theirs != ours:
+            raise UsageError(f"{reuse.version} cannot be reused: it was built with another {what}")
+    if not any(name.startswith(f"{REPEATS}-") for name in manifest.files):
+        raise UsageError(f"{reuse.version} cannot be reused: it was built by an earlier celebface")
 
 
 def build(pipeline: beam.Pipeline, config: BuildGalleryConfig, card: EncoderCard, staging: str) -> None:
     """The way of the data, with the losses beside it."""
     rows = schemas.faces_schema(card.embedding_size)
-    layout = ShardLayout(_assembled(staging), "faces", rows, config.shards, unique="face_id")
+    layout = ShardLayout(_assembled(staging), "faces", rows, config.shards, unique="face_id", near=config.near)
 
-    refs, lost_l = pipeline | "Sources" >> beam.Create([config.source]) | "List" >> ListPhotos()
-    fresh, staged = refs | "Resume" >> ResumeStaged(staging)
-    photos, lost_f = fresh | "Fetch" >> FetchPhotos(config.fetch)
-    faces, lost_d = photos | "Detect" >> DetectFaces(config.reader)
+    taken = take_in(pipeline, config.intake, staging, rows, config.shards)
+    faces, lost = taken.photos | "Detect" >> DetectFaces(config.reader)
     vectors = faces | "Encode" >> EncodeFaces(config.encoder, config.precision)
     done = vectors | "Describe" >> DescribeFaces(card.encoder_id)
 
-    kept = (lost_l, lost_f, lost_d, done) | "Stage" >> StageOutcomes(staging, rows, config.shards)
-    (kept, staged) | "Staged" >> beam.Flatten() | "Shard" >> WriteShards(layout)
+    kept = (*taken.outcomes, lost, done) | "Stage" >> StageOutcomes(staging, rows, config.shards)
+    (kept, taken.staged) | "Staged" >> beam.Flatten() | "Shard" >> WriteShards(layout)
 
 
 def _assembled(staging: str) -> str:
@@ -139,18 +248,30 @@ def main(argv: Sequence[str]) -> int:
     config, beam_argv = parse_args(argv)
     try:
         card = load_card(config.encoder)
-        photos = peek(config.source, execution.photos_worth_counting())
-        storage.check_writable(config.gallery)
-    except (NoSuchSource, BadEncoder, storage.StorageError) as error:
+        if config.intake.reuse:
+            _check_reuse(config, card, config.intake.reuse)
+        intake, photos = look_ahead(config.intake, execution.photos_worth_counting())
+        config = dataclasses.replace(config, intake=intake)
+        if not config.dry_run:
+            storage.check_writable(config.gallery)
+    except (NoSuchSource, BadEncoder, BadBundle, storage.StorageError) as error:
         raise UsageError(str(error)) from error
     staging = _staging(config, card)
+    out = summary.console()
+    if config.dry_run:
+        plan.show_plan(out, config.intake, beam_argv, staging)
+        return 0
     done = execution.run(lambda pipeline: build(pipeline, config, card, staging), beam_argv, photos, "build-gallery")
     ledger = report.count_ledger(_assembled(staging))
-    report.reconcile(done, ledger)
+    report.reconcile(done, ledger, sampled=bool(config.intake.sample))
+    if config.intake.sample:
+        summary.print_counts(out, done, ledger)
+        plan.print_prediction(out, _assembled(staging), config.intake, done, ledger)
+        storage.delete_tree(staging)
+        return 0
     report.write_json(
         storage.join(_assembled(staging), report.RUN_NAME), report.run_report(done, ledger, config.as_json())
     )
-    out = summary.console()
     summary.print_counts(out, done, ledger)
     if ledger.failed_ratio > config.max_failed_ratio or not ledger.faces:
         return _give_up(config, ledger, staging)
@@ -163,7 +284,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _staging(config: BuildGalleryConfig, card: EncoderCard) -> str:
-    decides = [config.source, config.reader, config.fetch, config.precision, config.shards, card.encoder_id]
+    decides = [config.intake, config.reader, config.precision, config.shards, config.near, card.encoder_id]
     return report.staging_folder(config.gallery, decides)
 
 
@@ -214,7 +335,12 @@ def _give_up(config: BuildGalleryConfig, ledger: LedgerCounts, staging: str) -> 
 
 
 def _people(version: str) -> dict[str, int]:
-    people: collections.Counter[str] = collections.Counter()
+    """Faces by person; who shares a name with somebody else is shown with the id."""
+    people: collections.Counter[tuple[str, str]] = collections.Counter()
     for shard in report.shards(version, "faces"):
-        people.update(row["identity"] for row in report.read_rows(shard, ["identity"]))
-    return dict(sorted(people.items()))
+        people.update((row["identity"], row["identity_id"]) for row in report.read_rows(shard, _WHO))
+    names = collections.Counter(name for name, _ in people)
+    return {
+        name if names[name] == 1 else f"{name} ({identity_id})": faces
+        for (name, identity_id), faces in sorted(people.items())
+    }

@@ -16,7 +16,7 @@ from celebface.pipelines import arguments, report, summary
 from celebface.pipelines.arguments import Parser, UsageError
 from celebface.pipelines.text import complain, plain
 from celebface.transforms.encode import load_card, load_encoder
-from celebface.transforms.fetch import FetchPolicy, UnreadableFile, read_photo
+from celebface.transforms.read import MAX_BYTES, UnreadableFile, read_file
 from celebface.transforms.sources import PHOTO_SUFFIXES
 
 # Every face counts: the protocol has no right to refuse a photo.
@@ -261,7 +261,7 @@ def _read(reader, paths: Sequence[pathlib.Path]) -> list[PhotoFaces | PhotoFault
     data = []
     for path in paths:
         try:
-            data.append(read_photo(str(path), FetchPolicy()))
+            data.append(read_file(str(path), MAX_BYTES))
         except UnreadableFile as error:
             complain(f"celebface evaluate: {path}: {error}")
             data.append(b"")

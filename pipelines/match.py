@@ -16,14 +16,14 @@ from celebface.models.faces import QualityGate, ReaderConfig
 from celebface.models.weights import encoder_folder
 from celebface.pipelines import arguments, execution, match_results, report, summary
 from celebface.pipelines.arguments import Parser, UsageError
+from celebface.pipelines.intake import Intake, look_ahead, take_in
 from celebface.pipelines.text import complain
 from celebface.transforms.detect import DetectFaces
 from celebface.transforms.encode import EncodeFaces, load_card
-from celebface.transforms.fetch import FetchPhotos, FetchPolicy
 from celebface.transforms.match import MatchFaces
 from celebface.transforms.shard import ShardLayout, WriteShards
-from celebface.transforms.sources import ListPhotos, NoSuchSource, PhotoSource, absolute_place, peek
-from celebface.transforms.stage import ResumeStaged, StageOutcomes
+from celebface.transforms.sources import ItemSource, NoSuchSource, absolute_place
+from celebface.transforms.stage import StageOutcomes
 
 # Looser than a gallery's: a doubtful face gets a doubtful answer, and the reader sees its distance.
 _GATE = QualityGate(min_face_px=20, min_confidence=0.8, min_sharpness=1.0)
@@ -32,6 +32,7 @@ _EXAMPLES = """\
   celebface match --sample
   celebface match a.jpg b.jpg folder/
   celebface match 'album/**/*.jpg' --gallery galleries/celebrities --output album-matches
+  celebface match photos.csv s3://bucket/album/ --contact me@example.org
   celebface match folder/ --gallery galleries/celebrities/20261124T061502Z-9f2c41ab --top_k 5
 """
 
@@ -41,28 +42,26 @@ class MatchConfig:
     """What a match job is made of.
 
     Attributes:
-      source: The photos.
+      intake: Where the photos come from.
       gallery: As the user named it.
       output: URI of the folder for the results.
       encoder: URI of the encoder; empty for the gallery's.
       default_encoder: URI of the one that is looked for if the gallery's is not where it was.
       precision: Numeric precision; "auto" for the gallery's.
       reader: How photos are read.
-      fetch: Bounds on reading files.
       top_k: People listed for each face.
       tau: Threshold on D; None for the gallery's own.
       shards: Number of shards.
       max_failed_ratio: Share of rejected photos above which the run has failed.
     """
 
-    source: PhotoSource
+    intake: Intake
     gallery: str
     output: str
     encoder: str
     default_encoder: str
     precision: str
     reader: ReaderConfig
-    fetch: FetchPolicy
     top_k: int
     tau: float | None
     shards: int
@@ -83,7 +82,9 @@ def parse_args(argv: Sequence[str]) -> tuple[MatchConfig, list[str]]:
       UsageError: If values do not make sense together.
     """
     parser = Parser("match", __doc__, _EXAMPLES)
-    parser.add_argument("photo", nargs="*", help="photos, folders, or quoted patterns")
+    parser.add_argument(
+        "photo", nargs="*", help="photos, folders, quoted patterns, URLs, or lists of them; local, on gs:// or s3://"
+    )
     parser.add_argument("--photos", action="append", default=[], metavar="PHOTO", help="the same, as a flag")
     parser.add_argument("--sample", action="store_true", help="the sample's photos, 25 of its 5 celebrities")
     parser.add_argument(
@@ -116,6 +117,8 @@ def parse_args(argv: Sequence[str]) -> tuple[MatchConfig, list[str]]:
     arguments.add_job_flags(parser, shards=1, max_failed_ratio=1.0)
     arguments.add_encoder_flags(parser)
     arguments.add_cache_flag(parser)
+    arguments.add_source_flags(parser)
+    arguments.add_web_flags(parser)
     arguments.add_reader_flags(parser, _GATE)
     args, beam_argv = execution.parse_args(parser, argv)
     if args.one_face and args.all_faces:
@@ -132,15 +135,21 @@ def parse_args(argv: Sequence[str]) -> tuple[MatchConfig, list[str]]:
         raise UsageError(str(error)) from error
     if output in map(absolute_place, places):
         parser.error(f"{args.output} holds the photos; name another folder with --output")
+    places = [arguments.stdin_place(args.cache) if place == "-" else absolute_place(place) for place in places]
+    source = ItemSource(
+        tuple(places),
+        excluded=(output,),
+        format="" if args.source_format == "auto" else args.source_format,
+        columns=arguments.source_columns(args),
+    )
     return MatchConfig(
-        source=PhotoSource(tuple(map(absolute_place, places)), excluded=(output,)),
+        intake=Intake(source, arguments.fetch_policy(args)),
         gallery=args.gallery,
         output=output,
         encoder=storage.absolute(args.encoder) if args.encoder else "",
         default_encoder=str(encoder_folder(args.cache)),
         precision=args.precision,
         reader=arguments.reader_config(args, one_face=args.one_face),
-        fetch=FetchPolicy(),
         top_k=args.top_k,
         tau=args.tau,
         shards=args.num_shards,
@@ -152,15 +161,13 @@ def build(pipeline: beam.Pipeline, config: MatchConfig, terms: "Terms", staging:
     """The way of the data, with the losses beside it."""
     layout = ShardLayout(_assembled(staging), match_results.TABLE, schemas.MATCHES, config.shards)
 
-    refs, lost_l = pipeline | "Sources" >> beam.Create([config.source]) | "List" >> ListPhotos()
-    fresh, staged = refs | "Resume" >> ResumeStaged(staging)
-    photos, lost_f = fresh | "Fetch" >> FetchPhotos(config.fetch)
-    faces, lost_d = photos | "Detect" >> DetectFaces(config.reader)
+    taken = take_in(pipeline, config.intake, staging, layout.rows, config.shards)
+    faces, lost = taken.photos | "Detect" >> DetectFaces(config.reader)
     vectors = faces | "Encode" >> EncodeFaces(terms.encoder, terms.precision)
     done = vectors | "Match" >> MatchFaces(terms.gallery, config.top_k, terms.tau)
 
-    kept = (lost_l, lost_f, lost_d, done) | "Stage" >> StageOutcomes(staging, layout.rows, config.shards)
-    (kept, staged) | "Staged" >> beam.Flatten() | "Shard" >> WriteShards(layout)
+    kept = (*taken.outcomes, lost, done) | "Stage" >> StageOutcomes(staging, layout.rows, config.shards)
+    (kept, taken.staged) | "Staged" >> beam.Flatten() | "Shard" >> WriteShards(layout)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,7 +193,8 @@ def main(argv: Sequence[str]) -> int:
     try:
         gallery = Gallery.open(config.gallery)
         terms = _terms(config, gallery)
-        photos = peek(config.source, execution.photos_worth_counting())
+        intake, photos = look_ahead(config.intake, execution.photos_worth_counting())
+        config = dataclasses.replace(config, intake=intake)
         _check_output(config.output)
     except (NoSuchSource, BadBundle, BadEncoder, storage.StorageError) as error:
         raise UsageError(str(error)) from error
@@ -251,5 +259,5 @@ def _check_output(output: str) -> None:
 
 
 def _staging(config: MatchConfig, terms: Terms) -> str:
-    decides = [config.source, config.reader, config.fetch, config.shards, config.top_k, terms]
+    decides = [config.intake, config.reader, config.shards, config.top_k, terms]
     return report.staging_folder(config.output, decides)

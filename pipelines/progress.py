@@ -59,6 +59,7 @@ class ProgressBar:
     def _show(self) -> None:
         counts = progress.total(self._folder)
         listed, photos, faces = (counts.pop(name, 0) for name in ("listed", "photos", "faces"))
+        fetched, fetched_bytes = counts.pop("fetched", 0), counts.pop("fetched_bytes", 0)
         elapsed = self._bar.tasks[0].elapsed or 0
         counts.pop(Status.DONE, None)
         losses = ", ".join(f"{count} {reason}" for reason, count in counts.most_common(3))
@@ -67,5 +68,14 @@ class ProgressBar:
             total=listed or None,
             completed=photos,
             speed=f"{photos / elapsed:.0f}/s" if photos and elapsed else "",
-            found=f"{faces} faces" + (f", {losses}" if losses else ""),
+            found=", ".join(
+                filter(
+                    None,
+                    [
+                        f"{fetched} fetched ({fetched_bytes / 1e6:.0f} MB)" if fetched else "",
+                        f"{faces} faces",
+                        losses,
+                    ],
+                )
+            ),
         )

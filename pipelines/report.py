@@ -6,7 +6,6 @@ import dataclasses
 import datetime
 import hashlib
 import importlib.metadata
-import itertools
 import json
 import platform
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,13 +15,15 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from celebface.indexing import storage
-from celebface.indexing.schemas import Status
-from celebface.pipelines.execution import RunReport
-from celebface.transforms import detect, encode, fetch, sources
-from celebface.transforms.stage import RESUME
+from celebface.indexing.schemas import Kind, Status
+from celebface.pipelines.execution import RunReport, StageCounts
+from celebface.transforms import detect, encode, fetch, read, resume, scrape, search, sources
+from celebface.transforms.metrics import FOUND, TAKEN_OVER
 
 RUN_NAME = "run.json"
 STAGING_PREFIX = ".staging-"
+NOTHING = StageCounts(0, 0, {}, {}, {})
+_STAGES = tuple(step.STAGE for step in (sources, scrape, search, resume, fetch, read, detect, encode))
 
 
 class DoesNotReconcile(Exception):
@@ -38,16 +39,22 @@ class LedgerCounts:
       statuses: Items by status.
       reasons: Items that are not done, by reason.
       faces: Faces of the items that are done.
+      photos_done: Photos that gave faces.
+      kinds: Items by kind: photo, page, name.
+      flags: Items that are done but doubtful, by flag.
     """
 
     items: int
     statuses: Mapping[str, int]
     reasons: Mapping[str, int]
     faces: int
+    photos_done: int
+    kinds: Mapping[str, int]
+    flags: Mapping[str, int]
 
     @property
     def done(self) -> int:
-        """Items that gave faces."""
+        """Items that came to their end: photos that gave faces, pages and names that gave photos."""
         return self.statuses.get(Status.DONE, 0)
 
     @property
@@ -77,51 +84,66 @@ def count_ledger(folder: str) -> LedgerCounts:
       DoesNotReconcile: If an item has two rows.
     """
     ids = array.array("Q")  # 8 bytes an item
-    faces = 0
+    faces = photos_done = 0
     statuses: collections.Counter[str] = collections.Counter()
     reasons: collections.Counter[str] = collections.Counter()
+    kinds: collections.Counter[str] = collections.Counter()
+    flags: collections.Counter[str] = collections.Counter()
     for shard in shards(folder, "ledger"):
-        for row in read_rows(shard, ["item_id", "status", "reason", "faces"]):
+        for row in read_rows(shard, ["item_id", "kind", "status", "reason", "faces", "flag"]):
             ids.append(int(row["item_id"], 16))
             faces += row["faces"]
             statuses[row["status"]] += 1
             if row["reason"]:
                 reasons[row["reason"]] += 1
+            kinds[row["kind"]] += 1
+            photos_done += row["kind"] == Kind.PHOTO and row["status"] == Status.DONE
+            if row["flag"]:
+                flags[row["flag"]] += 1
     if len(ids) != len(np.unique(np.frombuffer(ids, np.uint64))):
         raise DoesNotReconcile("the ledger has two rows for one item")
-    return LedgerCounts(len(ids), dict(statuses), dict(reasons), faces)
+    return LedgerCounts(len(ids), dict(statuses), dict(reasons), faces, photos_done, dict(kinds), dict(flags))
 
 
-def reconcile(report: RunReport, ledger: LedgerCounts) -> None:
-    """Holds the stages against each other and against the ledger.
+def reconcile(report: RunReport, ledger: LedgerCounts, sampled: bool = False) -> None:
+    """Holds the stages against each other and against the ledger; of a sample only each stage against itself.
 
     Raises:
       DoesNotReconcile: If an item was lost or doubled on the way.
     """
-    stages = report.stages
-    for name, stage in stages.items():
-        gone = stage.items_in - stage.items_out - sum(stage.lost.values())
-        if gone and name != RESUME:  # what that one does not hand on, an earlier run has done
+    for name, stage in report.stages.items():
+        gone = stage.items_in - stage.items_out - sum(stage.lost.values()) - stage.noted.get(TAKEN_OVER, 0)
+        if gone:
             raise DoesNotReconcile(f"stage {name} took {stage.items_in} items and {gone} of them came to no end")
-    way = [name for name in (sources.STAGE, RESUME, fetch.STAGE, detect.STAGE, encode.STAGE) if name in stages]
-    for before, after in itertools.pairwise(way):
-        given, taken = stages[before].items_out, stages[after].items_in
-        if given != taken:
-            raise DoesNotReconcile(f"stage {before} gave {given} items, stage {after} took {taken}")
-    listed = stages[sources.STAGE].items_in if sources.STAGE in stages else 0
-    if listed != ledger.items:
-        raise DoesNotReconcile(f"{listed} items were listed, the ledger has {ledger.items}")
+    way = {name: report.stages.get(name, NOTHING) for name in _STAGES}
+    found = sum(way[name].noted.get(FOUND, 0) for name in (scrape.STAGE, search.STAGE))
+    sought = way[scrape.STAGE].items_in + way[search.STAGE].items_in
+    for name, given, taken in (
+        ("list", way[sources.STAGE].items_out + found, sought + way[resume.STAGE].items_in),
+        ("resume", way[resume.STAGE].items_out, way[fetch.STAGE].items_in + _read_from_files(way)),
+        ("read", way[read.STAGE].items_out, way[detect.STAGE].items_in),
+        ("detect", way[detect.STAGE].items_out, way[encode.STAGE].items_in),
+    ):
+        if given != taken and not sampled:
+            raise DoesNotReconcile(f"stage {name} gave {given} items, the next ones took {taken}")
+    listed = way[sources.STAGE].items_in + found
+    if listed != ledger.items and not sampled:
+        raise DoesNotReconcile(f"{listed} items were listed and found, the ledger has {ledger.items}")
+
+
+def _read_from_files(way: Mapping[str, StageCounts]) -> int:
+    return way[read.STAGE].items_in - way[fetch.STAGE].items_out
 
 
 def run_report(report: RunReport, ledger: LedgerCounts, config: Mapping[str, Any]) -> dict[str, Any]:
     """Contents of run.json."""
-    read = report.stages[fetch.STAGE].items_in if fetch.STAGE in report.stages else 0
+    photos = report.stages.get(read.STAGE, NOTHING).items_in
     return {
         "finished": utc_now().isoformat(),
         "items": dataclasses.asdict(ledger),
         "stages": {name: dataclasses.asdict(stage) for name, stage in report.stages.items()},
         "wall_seconds": round(report.wall_seconds, 3),
-        "photos_per_second": round(read / report.wall_seconds, 2),
+        "photos_per_second": round(photos / report.wall_seconds, 2),
         "runner": report.runner,
         "workers": report.workers,
         "versions": versions(),

@@ -6,9 +6,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from celebface.indexing.schemas import Flag, Kind
 from celebface.pipelines.execution import RunReport
 from celebface.pipelines.report import LedgerCounts
 from celebface.pipelines.text import plain
+from celebface.transforms.metrics import TAKEN_OVER
 
 _SHOWN = 30  # people listed
 
@@ -32,15 +34,20 @@ def error_console() -> Console:
 
 def print_counts(out: Console, report: RunReport, ledger: LedgerCounts) -> None:
     """Items by how they ended, and where the time went."""
-    line = f"{counted(ledger.items, 'photo')}: {ledger.done} with faces ({counted(ledger.faces, 'face')})"
+    sought = {kind: ledger.kinds[kind] for kind in (Kind.PAGE, Kind.NAME) if ledger.kinds.get(kind)}
+    if sought:
+        out.print(", ".join(counted(count, kind) for kind, count in sought.items()), markup=False)
+    photos = ledger.kinds.get(Kind.PHOTO, 0)
+    line = f"{counted(photos, 'photo')}: {ledger.photos_done} with faces ({counted(ledger.faces, 'face')})"
     if others := {name: count for name, count in ledger.statuses.items() if name != "done"}:
         line += ", " + ", ".join(f"{count} {name}" for name, count in sorted(others.items()))
     out.print(line, markup=False)
     for reason, count in sorted(ledger.reasons.items(), key=lambda entry: (-entry[1], entry[0])):
         out.print(f"  {count:>7} {reason}", markup=False)
-    resumed = report.stages.get("resume")
-    if resumed and resumed.items_in > resumed.items_out:
-        out.print(f"{resumed.items_in - resumed.items_out} photos were done by an earlier run", markup=False)
+    if ledger.flags.get(Flag.TWO_NAMES):
+        out.print(f"  {ledger.flags[Flag.TWO_NAMES]:>7} are given for several people", markup=False)
+    if taken_over := sum(stage.noted.get(TAKEN_OVER, 0) for stage in report.stages.values()):
+        out.print(f"{counted(taken_over, 'photo')} taken over from an earlier run", markup=False)
     out.print(f"pipeline {report.wall_seconds:.1f} s ({_times(report)})", markup=False)
 
 

@@ -12,9 +12,9 @@ from apache_beam.testing.test_pipeline import TestPipeline
 from celebface.indexing import build, calibration, publish, schemas, storage
 from celebface.indexing.calibration import Calibration
 from celebface.indexing.manifest import Manifest
-from celebface.indexing.schemas import Status
+from celebface.indexing.schemas import Reason, Status
 from celebface.transforms import shard, stage
-from celebface.transforms.records import Outcome, PhotoRef, face_id, image_id, printable
+from celebface.transforms.records import ItemRef, Outcome, Person, face_id, image_id, kept_faces, printable
 from celebface.transforms.shard import ShardLayout
 from celebface.transforms.staged import read_outcomes
 
@@ -54,42 +54,78 @@ def crowds(sizes: Sequence[int], dimension: int, spread: float, seed: int = 0) -
 # --- records ----------------------------------------------------------------------------------------------------------
 
 
+def item(
+    uri: str, who: str | Person = "", revision: str = "", listed: Reason = Reason.NONE, **fields: object
+) -> ItemRef:
+    """An item that shows somebody."""
+    return ItemRef.of(uri, person(who), revision=revision, listed=listed, **fields)
+
+
+def person(who: str | Person) -> Person:
+    """A person, of their name if that is all that is known."""
+    return who if isinstance(who, Person) else Person.of(who)
+
+
 def photo_outcome(
     uri: str,
-    identity: str = "ann",
+    who: str | Person = "ann",
     *,
     revision: str = "1-1",
+    crop_hash: int = 0,
+    box: Sequence[int] = (10, 20, 110, 140),
     vectors: np.ndarray | None = None,
+    found: int = 0,
     content: bytes | None = None,
     crop: bytes = b"\xff\xd8 a crop",
+    **fields: object,
 ) -> Outcome:
-    """A gallery photo that gave a face for each of `vectors`; its bytes are its name if not told otherwise."""
+    """A gallery photo that gave a face for each of `vectors`; its bytes are its name if not told otherwise.
+
+    Args:
+      uri: Where it is.
+      who: Who is on it.
+      revision: Of the file.
+      crop_hash: Of each face.
+      box: Of each face.
+      vectors: Of its faces, float32 [N, d].
+      found: How many faces it shows, if some were left out.
+      content: Its bytes.
+      crop: Of each face.
+      **fields: Other attributes of the item.
+    """
     vectors = unit_vectors(1, 4) if vectors is None else vectors
     sha256 = hashlib.sha256(printable(uri).encode() if content is None else content).hexdigest()
+    ref = item(uri, who, revision, content_sha256=sha256, **fields)
     rows = [
         {
-            "face_id": face_id(sha256, identity, number),
-            "identity": identity,
+            "face_id": face_id(sha256, ref.person.identity_id, number),
+            "identity": ref.person.name,
+            "identity_id": ref.person.identity_id,
+            "external_id": ref.person.external_id,
+            "aliases": list(ref.person.aliases),
             "image_id": image_id(sha256),
             "uri": printable(uri),
-            "source_page": "",
-            "licence": "",
+            "source_page": ref.provenance.page,
+            "licence": ref.provenance.licence,
+            "author": ref.provenance.author,
             "content_sha256": sha256,
             "image_width": 640,
             "image_height": 480,
-            "faces_in_image": len(vectors),
-            "box": [10, 20, 110, 140],
+            "faces_in_image": found or len(vectors),
+            "box": list(box),
             "confidence": 0.5,
             "landmarks": [[30.0, 50.0], [80.0, 50.0], [55.0, 75.0], [35.0, 100.0], [75.0, 100.0]],
             "sharpness": 8.0,
+            "crop_hash": crop_hash,
             "crop_jpeg": crop,
             "embedding": vector.tolist(),
             "encoder_id": "0123456789abcdef",
         }
         for number, vector in enumerate(vectors)
     ]
-    ref = PhotoRef.of(uri, identity, revision)
-    return Outcome(ref, Status.DONE, "encode", faces=len(rows), shard_key=sha256, rows=rows)
+    detail = kept_faces(len(rows), found)
+    key = ref.person.identity_id
+    return Outcome(ref, Status.DONE, "encode", detail=detail, faces=len(rows), shard_key=key, rows=rows)
 
 
 # --- pipelines --------------------------------------------------------------------------------------------------------
@@ -111,28 +147,34 @@ def counters(result, stage_name: str) -> dict[str, int]:
 # --- galleries --------------------------------------------------------------------------------------------------------
 
 
-def write_shards(folder: str, vectors: np.ndarray, people: Sequence[str], shards: int = 2) -> list[str]:
+def write_shards(folder: str, vectors: np.ndarray, people: Sequence[str | Person], shards: int = 2) -> list[str]:
     """Face shards and ledger of one photo a vector, as a run writes them; returns the URIs of the face shards."""
     layout = ShardLayout(folder, "faces", schemas.faces_schema(vectors.shape[1]), shards, "face_id")
     outcomes = [
-        photo_outcome(f"/photos/{person}/{number}.jpg", person, vectors=vectors[number : number + 1])
-        for number, person in enumerate(people)
+        photo_outcome(photo_of(who, number), who, vectors=vectors[number : number + 1])
+        for number, who in enumerate(people)
     ]
     places = stage.write_part(outcomes, storage.join(folder, "..", "staging"), layout.rows, shards)
     for number in range(shards):
         table = read_outcomes(place for wanted, place in places if wanted == number)
         if table is None:
             table = stage.staging_schema(layout.rows).empty_table()
-        shard.write_shard(table, number, layout)
+        shard.write_shard(table, {}, number, layout)
     return build.face_shards(folder)
 
 
-def face_id_of(person: str, number: int) -> str:
+def photo_of(who: str | Person, number: int) -> str:
+    """The place that `write_shards` gives to the photo of vector `number`."""
+    folder = who if isinstance(who, str) else " ".join(filter(None, [who.name, who.external_id]))
+    return f"/photos/{folder}/{number}.jpg"
+
+
+def face_id_of(who: str | Person, number: int) -> str:
     """The id that `write_shards` gives to the face of vector `number`."""
-    return photo_outcome(f"/photos/{person}/{number}.jpg", person).rows[0]["face_id"]
+    return photo_outcome(photo_of(who, number), who).rows[0]["face_id"]
 
 
-def gallery(root: str, vectors: np.ndarray, people: Sequence[str], **index: object) -> str:
+def gallery(root: str, vectors: np.ndarray, people: Sequence[str | Person], **index: object) -> str:
     """Publishes a gallery of one photo a vector.
 
     Args:

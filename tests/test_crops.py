@@ -1,3 +1,6 @@
+import io
+import itertools
+
 import images
 import numpy as np
 import pytest
@@ -169,3 +172,72 @@ def test_sharpness_falls_with_blur():
 
 def test_an_even_area_has_no_sharpness():
     assert crops.sharpness(np.asarray(images.plain(160, 160))) == pytest.approx(0, abs=1e-6)
+
+
+# --- perceptual hash --------------------------------------------------------------------------------------------------
+
+
+def bits_apart(first: Image.Image, second: Image.Image) -> int:
+    hashes = [crops.perceptual_hash(np.asarray(image)) for image in (first, second)]
+    return (hashes[0] ^ hashes[1]).bit_count()
+
+
+def recompressed(image: Image.Image, quality: int) -> Image.Image:
+    return Image.open(io.BytesIO(images.encoded(image, "JPEG", quality=quality))).convert("RGB")
+
+
+def test_a_hash_says_which_of_two_neighbours_is_lighter():
+    wanted = 0x0123456789ABCDEF
+    levels = np.full((8, 9, 3), 128, np.uint8)
+    for row in range(8):
+        for column in range(8):
+            lighter = wanted >> (63 - 8 * row - column) & 1
+            levels[row, column + 1] = levels[row, column].astype(int) + (5 if lighter else -5)
+    assert crops.perceptual_hash(levels) == wanted
+    assert crops.perceptual_hash(levels.repeat(20, axis=0).repeat(20, axis=1)) == wanted
+    assert crops.perceptual_hash(255 - levels) == wanted ^ (2**64 - 1)
+
+
+@pytest.mark.parametrize(
+    ("step", "value"), [(1, 2**64 - 1), (-1, 0), (0, 0)], ids=["lighter to the right", "darker", "even"]
+)
+def test_the_hash_of_a_gradient(step, value):
+    gradient = (128 + step * np.arange(-80, 80)).astype(np.uint8)[None, :, None].repeat(160, axis=0).repeat(3, axis=2)
+    assert crops.perceptual_hash(gradient) == value
+    assert crops.perceptual_hash(gradient.transpose(1, 0, 2)) == 0  # from top to bottom no neighbour is lighter
+
+
+def test_a_hash_has_64_bits_that_photos_make_use_of():
+    hashes = [crops.perceptual_hash(images.noise(160, 160, seed)) for seed in range(64)]
+    assert len(set(hashes)) == 64
+    assert all(0 <= each < 2**64 for each in hashes)
+    assert np.bitwise_or.reduce(np.array(hashes, np.uint64)) == 2**64 - 1
+    assert np.bitwise_and.reduce(np.array(hashes, np.uint64)) == 0
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_copies_of_a_picture_nearly_share_its_hash(seed):
+    picture = images.scenery(160, 160, seed)
+    assert bits_apart(picture, picture.copy()) == 0
+    for side in (107, 240):
+        scaled = picture.resize((side, side), Image.Resampling.BICUBIC)
+        assert bits_apart(picture, scaled) <= 4
+        assert bits_apart(picture, recompressed(scaled, 60)) <= 6
+    assert bits_apart(picture, recompressed(picture, 30)) <= 6
+    brighter = picture.point([min(255, level + 20) for level in range(256)] * 3)
+    assert bits_apart(picture, brighter) <= 4
+    assert bits_apart(picture, picture.convert("L").convert("RGB")) <= 2
+
+
+def test_noise_hardly_changes_a_hash():
+    picture = np.asarray(images.scenery(160, 160)).astype(int)
+    grain = np.random.default_rng(3).integers(-40, 41, (160, 160, 1))
+    grainy = Image.fromarray(np.clip(picture + grain, 0, 255).astype(np.uint8))
+    assert bits_apart(images.scenery(160, 160), grainy) <= 2
+
+
+def test_other_pictures_have_other_hashes():
+    pictures = [images.scenery(160, 160, seed) for seed in range(12)]
+    apart = [bits_apart(one, other) for one, other in itertools.combinations(pictures, 2)]
+    assert min(apart) > 14
+    assert all(bits_apart(each, each.transpose(Image.Transpose.FLIP_LEFT_RIGHT)) > 14 for each in pictures)

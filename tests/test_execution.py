@@ -63,7 +63,7 @@ def test_counters_are_summed_over_the_workers(tmp_path, flags, workers, monkeypa
     monkeypatch.delenv("TF_NUM_INTRAOP_THREADS", raising=False)
     report = execution.run(build(tmp_path), flags, photos_at_least=40, title="test")
     assert report.workers == workers and report.runner == "DirectRunner"
-    assert report.stages["count"] == execution.StageCounts(40, 40, {}, {"work": 10.0})
+    assert report.stages["count"] == execution.StageCounts(40, 40, {}, {}, {"work": 10.0})
     assert len(list(tmp_path.iterdir())) == workers
     threads = max(1, execution.cores() // workers)
     assert {path.read_text() for path in tmp_path.iterdir()} == {str(threads)}

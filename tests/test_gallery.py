@@ -12,12 +12,20 @@ from celebface.indexing import publish, storage
 from celebface.indexing.calibration import Calibration
 from celebface.indexing.gallery import Gallery, Neighbour
 from celebface.indexing.manifest import BadBundle, Manifest
+from celebface.transforms.records import Person
 
 # People with 1 to 39 photos each, 780 faces in all: many more than are looked at for one answer.
 VECTORS, PEOPLE = fakes.crowds(range(1, 40), 24, 0.6)
 EVERY_NODE = 1_000_000  # makes the index search exhaustively, so that answers are exact on any machine
 
 FILES = ["index/vectors.npy", "index/labels.parquet", "index/faces.ann", "index/calibration.json"]
+
+
+def neighbour(who: str | Person, distance: float, number: int) -> Neighbour:
+    """A person by the face of vector `number`."""
+    person = fakes.person(who)
+    face = fakes.face_id_of(who, number)
+    return Neighbour(person.name, person.identity_id, distance, face, fakes.photo_of(who, number))
 
 
 def slow_nearest_people(query: np.ndarray, vectors: np.ndarray, people: list[str]) -> list[Neighbour]:
@@ -27,14 +35,14 @@ def slow_nearest_people(query: np.ndarray, vectors: np.ndarray, people: list[str
         distance = float(np.sum((vector - query) ** 2))
         best[person] = min(best.get(person, (5.0, 0)), (distance, number))
     return [
-        Neighbour(person, distance, fakes.face_id_of(person, number), f"/photos/{person}/{number}.jpg")
+        neighbour(person, distance, number)
         for person, (distance, number) in sorted(best.items(), key=lambda entry: entry[1])
     ]
 
 
 def check_same(answers: list[list[Neighbour]], expected: list[list[Neighbour]]) -> None:
     def names(neighbours):
-        return [(neighbour.identity, neighbour.face_id, neighbour.uri) for neighbour in neighbours]
+        return [(each.identity, each.identity_id, each.face_id, each.uri) for each in neighbours]
 
     assert [names(answer) for answer in answers] == [names(neighbours) for neighbours in expected]
     for answer, neighbours in zip(answers, expected, strict=True):
@@ -107,7 +115,23 @@ def test_one_person_is_a_gallery_too(tmp_path):
     vectors = fakes.unit_vectors(2, 8)
     gallery = Gallery.open(fakes.gallery(str(tmp_path), vectors, ["ann", "ann"]))
     (answer,) = gallery.nearest_people(vectors[1:], 2)
-    assert answer == [Neighbour("ann", 0.0, fakes.face_id_of("ann", 1), "/photos/ann/1.jpg")]
+    assert answer == [neighbour("ann", 0.0, 1)]
+
+
+def test_people_of_one_name_are_ranked_apart(tmp_path):
+    people = [Person.of("ann", "wikidata:Q1"), Person.of("ann", "wikidata:Q2"), Person.of("ann"), Person.of("bob")]
+    centre, others = fakes.unit_vectors(1, 8), fakes.unit_vectors(8, 8, seed=1)
+    vectors = fakes.unit(centre + np.linspace(0, 0.35, 8)[:, None] * others)
+    on_each = [people[number] for number in (0, 0, 1, 0, 2, 1, 3, 2)]
+    gallery = Gallery.open(fakes.gallery(str(tmp_path), vectors, on_each))
+    (answer,) = gallery.nearest_people(centre, 9)
+    assert [each.identity_id for each in answer] == [person.identity_id for person in people]
+    nearest = (0, 2, 4, 6)
+    distances = [((vectors[number] - centre) ** 2).sum() for number in nearest]
+    expected = [neighbour(on_each[number], each, number) for each, number in zip(distances, nearest, strict=True)]
+    check_same([answer], [expected])
+    assert gallery.identities == ["ann", "bob"]
+    assert gallery.manifest.index["identities"] == 4
 
 
 def test_people_at_the_same_distance_are_ordered_by_face_id(tmp_path):

@@ -9,6 +9,7 @@ import pytest
 from annoy import AnnoyIndex
 
 from celebface.indexing import annoy_index, build
+from celebface.transforms.records import Person
 
 PEOPLE = [f"person {number % 7}" for number in range(60)]
 VECTORS = fakes.unit_vectors(60, 16)
@@ -98,9 +99,10 @@ def test_the_three_files_are_aligned_by_face_id(tmp_path):
     faces = [fakes.face_id_of(person, number) for number, person in enumerate(PEOPLE)]
     expected = sorted(zip(faces, PEOPLE, VECTORS.tolist(), range(60), strict=True))
     labels = pq.read_table(folder / "index" / "labels.parquet")
-    assert labels.column_names == ["face_id", "identity", "image_id", "uri"]
+    assert labels.column_names == ["face_id", "identity", "identity_id", "image_id", "uri"]
     assert labels["face_id"].to_pylist() == [face for face, *_ in expected]
     assert labels["identity"].to_pylist() == [person for _, person, *_ in expected]
+    assert labels["identity_id"].to_pylist() == [Person.of(person).identity_id for _, person, *_ in expected]
     assert labels["uri"].to_pylist() == [f"/photos/{person}/{number}.jpg" for _, person, _, number in expected]
 
     vectors = np.load(folder / "index" / "vectors.npy", allow_pickle=False)
@@ -119,6 +121,13 @@ def test_the_three_files_are_aligned_by_face_id(tmp_path):
         "recall_queries": 60,
         "identities": 7,
     }
+
+
+def test_people_are_counted_by_their_ids(tmp_path):
+    people = [Person.of("ann"), Person.of("ann", "wikidata:Q1"), Person.of("ann", "wikidata:Q2")]
+    people += [Person.of("Annie", "wikidata:Q2"), Person.of("bob")]
+    uris = fakes.write_shards(str(tmp_path / "version"), fakes.unit_vectors(5, 8), people)
+    assert build.build_index(uris, str(tmp_path / "version"))["identities"] == 4
 
 
 def test_the_files_do_not_depend_on_how_the_faces_are_spread(tmp_path):

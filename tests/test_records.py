@@ -4,44 +4,114 @@ import fakes
 import numpy as np
 import pytest
 
-from celebface.indexing.schemas import LEDGER, Reason, Status
+from celebface.indexing.schemas import LEDGER, Kind, Reason, Status
 from celebface.models import faces
-from celebface.models.faces import FaceCrop, PhotoFaces
 from celebface.transforms import records
-from celebface.transforms.records import PhotoRef
+from celebface.transforms.records import NOBODY, ItemRef, Outcome, Person
 
 SHA256 = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # of b"abc"
+
+# --- people -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["Zo\u00eb Kravitz", "Zoe\u0308 Kravitz", "  Zo\u00eb \t\n Kravitz\u00a0"])
+def test_a_name_is_normal(name):
+    assert Person.of(name) == Person("Zo\u00eb Kravitz", "50c5bb1ada2ac561")
+
+
+def test_names_are_told_apart_by_case_and_accents():
+    names = ["Zo\u00eb", "Zoe", "ZO\u00cb", "\u5f20\u4f1f", "\u5f35\u5049"]
+    assert len({Person.of(name).identity_id for name in names}) == 5
+
+
+def test_people_of_one_name_are_apart_if_their_ids_are():
+    actor, footballer, unknown = (Person.of("Chris Evans", each) for each in ("wikidata:Q178348", "Q2964710", ""))
+    assert len({actor.identity_id, footballer.identity_id, unknown.identity_id}) == 3
+    assert {actor.name, footballer.name, unknown.name} == {"Chris Evans"}
+
+
+def test_an_id_is_one_person_however_the_name_is_written():
+    short, long = Person.of("Madonna", " wikidata:Q1744 "), Person.of("Madonna Ciccone", "wikidata:Q1744")
+    assert short.identity_id == long.identity_id
+    assert short.external_id == long.external_id == "wikidata:Q1744"
+
+
+def test_a_name_is_no_id():
+    assert Person.of("Q1744").identity_id != Person.of("Madonna", "Q1744").identity_id
+
+
+def test_aliases_are_other_names_each_once():
+    aliases = ["Madge", " Madonna ", "", "Zoe\u0308", "Zo\u00eb", "Madge  ", "the Queen  of Pop", " "]
+    person = Person.of("Madonna", aliases=aliases)
+    assert person.aliases == ("Madge", "Zo\u00eb", "the Queen of Pop")
+    assert person.identity_id == Person.of("Madonna").identity_id
+
+
+@pytest.mark.parametrize("name", ["", " \n"])
+def test_no_name_is_nobody(name):
+    assert Person.of(name) == NOBODY
+    assert Person.of(name, "wikidata:Q1744").identity_id == ""
 
 
 # --- ids --------------------------------------------------------------------------------------------------------------
 
 
 def test_ids_are_those_of_every_other_run():
-    assert PhotoRef.of("/photos/ann/1.jpg", "ann").item_id == "8b8780efb1e2c133"
+    assert Person.of("ann").identity_id == "51c5be4623ac5787"
+    assert Person.of("ann", "wikidata:Q1").identity_id == "e2ac57282c6e0c7b"
+    assert fakes.item("/photos/ann/1.jpg", "ann").item_id == "9bc2fd74bb69e63c"
+    assert fakes.item("https://example.org/ann", "ann", kind=Kind.PAGE).item_id == "630c9a87aac606ce"
     assert records.image_id(SHA256) == "ba7816bf8f01cfea"
     assert records.face_id(SHA256, "ann", 0) == "73acb014ba7cade9"
 
 
-def test_an_item_is_its_place_and_its_person():
-    ref = PhotoRef.of("/photos/ann/1.jpg", "ann", "5-1", Reason.UNSUPPORTED_TYPE)
-    assert (ref.uri, ref.identity, ref.revision, ref.listed) == (
+def test_an_item_is_its_place_its_person_and_its_kind():
+    ref = fakes.item("/photos/ann/1.jpg", "ann", "5-1", Reason.UNSUPPORTED_TYPE, origin="people.csv:17", etag='"7"')
+    assert ref == ItemRef(
+        ref.item_id,
         "/photos/ann/1.jpg",
-        "ann",
-        "5-1",
-        Reason.UNSUPPORTED_TYPE,
+        Kind.PHOTO,
+        Person.of("ann"),
+        origin="people.csv:17",
+        revision="5-1",
+        etag='"7"',
+        listed=Reason.UNSUPPORTED_TYPE,
     )
-    assert PhotoRef.of("/photos/ann/1.jpg", "ann").item_id == ref.item_id  # the same item, in another state
-    others = [("/photos/ann/1.jpg", ""), ("/photos/ann/1.jpg", "bob"), ("/photos/ann/2.jpg", "ann")]
-    assert len({ref.item_id, *(PhotoRef.of(*other).item_id for other in others)}) == 4
+    assert fakes.item("/photos/ann/1.jpg", "ann").item_id == ref.item_id  # the same item, in another state
+    others = [
+        fakes.item("/photos/ann/1.jpg", ""),
+        fakes.item("/photos/ann/1.jpg", "bob"),
+        fakes.item("/photos/ann/1.jpg", Person.of("ann", "wikidata:Q1")),
+        fakes.item("/photos/ann/2.jpg", "ann"),
+        fakes.item("/photos/ann/1.jpg", "ann", kind=Kind.PAGE),
+        fakes.item("/photos/ann/1.jpg", "ann", kind=Kind.NAME),
+    ]
+    assert len({ref.item_id, *(other.item_id for other in others)}) == 7
 
 
 def test_place_and_person_are_kept_apart():
-    assert PhotoRef.of("/photos/a", "nn").item_id != PhotoRef.of("/photos/an", "n").item_id
+    ann, bob = Person("ann", "a1"), Person("bob", "1")
+    assert ItemRef.of("/photos/a", ann).item_id != ItemRef.of("/photos/aa", bob).item_id
 
 
 def test_names_that_look_alike_are_different_items():
-    assert PhotoRef.of("/photos/caf\udce9.jpg").item_id != PhotoRef.of("/photos/caf\\xe9.jpg").item_id
-    assert PhotoRef.of("/photos/Zo\u00eb.jpg").item_id != PhotoRef.of("/photos/Zoe\u0308.jpg").item_id
+    assert fakes.item("/photos/caf\udce9.jpg").item_id != fakes.item("/photos/caf\\xe9.jpg").item_id
+    assert fakes.item("/photos/Zo\u00eb.jpg").item_id != fakes.item("/photos/Zoe\u0308.jpg").item_id
+
+
+@pytest.mark.parametrize(
+    ("uri", "web"),
+    [
+        ("https://example.org/1.jpg", True),
+        ("http://example.org/1.jpg", True),
+        ("/photos/http/1.jpg", False),
+        ("/photos/https:/1.jpg", False),
+        ("gs://bucket/http://1.jpg", False),
+        ("httpx://example.org/1.jpg", False),
+    ],
+)
+def test_what_is_asked_for_by_http(uri, web):
+    assert fakes.item(uri).is_web == web
 
 
 def test_a_face_is_its_photo_its_person_and_its_place_in_the_photo():
@@ -78,44 +148,71 @@ def test_printable(uri, text):
 
 
 def test_the_ledger_row_of_a_photo_that_is_done():
-    outcome = fakes.photo_outcome("/photos/caf\udce9.jpg", "ann", vectors=np.eye(2))
+    outcome = fakes.photo_outcome("/photos/caf\udce9.jpg", "ann", vectors=np.eye(2), content=b"abc", found=3)
     row = outcome.ledger_row()
     assert row == {
         "item_id": outcome.ref.item_id,
+        "kind": "photo",
         "uri": "/photos/caf\\xe9.jpg",
         "identity": "ann",
+        "identity_id": Person.of("ann").identity_id,
         "status": "done",
         "stage": "encode",
         "reason": "",
-        "detail": "",
+        "detail": "1 of 3 faces left out",
         "faces": 2,
+        "flag": "",
+        "origin": "",
+        "content_sha256": SHA256,
+        "revision": "1-1",
+        "etag": "",
+        "last_modified": "",
     }
     assert list(row) == LEDGER.names
 
 
 @pytest.mark.parametrize(("make", "status"), [(records.rejected, Status.REJECTED), (records.skipped, Status.SKIPPED)])
-def test_the_ledger_row_of_a_photo_that_is_lost(make, status):
-    ref = PhotoRef.of("/photos/ann/1.jpg", "ann")
-    outcome = make(ref, "fetch", Reason.NOT_FOUND, "there is no such file")
+def test_the_ledger_row_of_an_item_that_is_lost(make, status):
+    ref = fakes.item(
+        "https://example.org/ann",
+        "ann",
+        kind=Kind.PAGE,
+        origin="people.csv:17",
+        etag='"7"',
+        last_modified="Fri, 02 Jan 2026 03:04:05 GMT",
+    )
+    outcome = make(ref, "scrape", Reason.NOT_FOUND, "there is no such page")
     assert outcome.ledger_row() == {
         "item_id": ref.item_id,
-        "uri": "/photos/ann/1.jpg",
+        "kind": "page",
+        "uri": "https://example.org/ann",
         "identity": "ann",
+        "identity_id": Person.of("ann").identity_id,
         "status": str(status),
-        "stage": "fetch",
+        "stage": "scrape",
         "reason": "not_found",
-        "detail": "there is no such file",
+        "detail": "there is no such page",
         "faces": 0,
+        "flag": "",
+        "origin": "people.csv:17",
+        "content_sha256": "",
+        "revision": "",
+        "etag": '"7"',
+        "last_modified": "Fri, 02 Jan 2026 03:04:05 GMT",
     }
     assert (outcome.rows, outcome.shard_key) == ((), ref.item_id)
+
+
+def test_the_values_of_a_ledger_row_are_plain():
+    outcome = Outcome(fakes.item("https://example.org", kind=Kind.NAME), Status.REJECTED, "search", Reason.NO_IMAGES)
+    assert {type(value) for value in outcome.ledger_row().values()} == {str, int}
 
 
 @pytest.mark.parametrize(
     ("kept", "found", "detail"), [(2, 2, ""), (1, 3, "2 of 3 faces left out"), (100, 101, "1 of 101 faces left out")]
 )
 def test_faces_left_out_are_told(kept, found, detail):
-    face = FaceCrop(np.zeros(4, np.int32), 0.9, np.zeros((5, 2), np.float32), 8.0, np.zeros((160, 160, 3), np.uint8))
-    assert records.kept_faces(PhotoFaces(640, 480, (face,) * kept, found)) == detail
+    assert records.kept_faces(kept, found) == detail
 
 
 def test_every_fault_of_a_photo_has_a_reason_in_the_closed_list():

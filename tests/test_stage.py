@@ -1,20 +1,23 @@
-"""Outcomes kept in part files: read back as they were, and known again by a later run."""
+"""Outcomes, and bytes of photos, kept in part files and read back as they were."""
 
-import os
+import dataclasses
+import hashlib
+import io
+import pathlib
 
 import fakes
 import numpy as np
 import pyarrow as pa
 import pytest
 from apache_beam import Create
-from apache_beam.testing.util import assert_that, equal_to
+from apache_beam.testing.util import assert_that
 
 from celebface.indexing import schemas, storage
 from celebface.indexing.schemas import Reason
-from celebface.transforms import stage
-from celebface.transforms.records import Outcome, PhotoRef, rejected, skipped
-from celebface.transforms.stage import ResumeStaged, StageOutcomes
-from celebface.transforms.staged import StagedRow, read_outcomes, staging_schema
+from celebface.transforms import stage, staged
+from celebface.transforms.records import Outcome, rejected, skipped
+from celebface.transforms.stage import StageOutcomes
+from celebface.transforms.staged import Known, StagedRow, StoredBytes, read_outcomes, staging_schema
 
 ROWS = schemas.faces_schema(4)
 SHARDS = 3
@@ -24,32 +27,40 @@ def some_outcomes() -> list[Outcome]:
     """One of each kind, in no order."""
     return [
         fakes.photo_outcome("/photos/eve/2.jpg", "eve", vectors=fakes.unit_vectors(2, 4), crop=bytes(range(256))),
-        rejected(PhotoRef.of("/photos/bob/1.jpg", "bob", "7-7"), "detect", Reason.NO_FACE, "no face was found"),
+        rejected(fakes.item("/photos/bob/1.jpg", "bob", "7-7"), "detect", Reason.NO_FACE, "no face was found"),
         fakes.photo_outcome("/photos/caf\udce9.jpg", "caf\\xe9", vectors=fakes.unit_vectors(1, 4, seed=1)),
-        skipped(PhotoRef.of("/photos/a.txt", "a"), "list", Reason.UNSUPPORTED_TYPE, "a .txt file"),
+        skipped(fakes.item("/photos/a.txt", "a"), "list", Reason.UNSUPPORTED_TYPE, "a .txt file"),
         fakes.photo_outcome("/photos/ann/1.jpg", "ann", vectors=fakes.unit_vectors(1, 4, seed=2)),
     ]
 
 
 def many_outcomes(count: int, faces: int = 1) -> list[Outcome]:
     """Outcomes that say they gave so many faces; what they gave is not there."""
-    refs = [PhotoRef.of(f"/photos/{number:04d}.jpg", "", "1-1") for number in range(count)]
+    refs = [fakes.item(f"/photos/{number:04d}.jpg", "", "1-1") for number in range(count)]
     return [Outcome(ref, schemas.Status.DONE, "encode", faces=faces, shard_key=ref.item_id) for ref in refs]
 
 
 def kept_record(outcome: Outcome) -> dict[str, object]:
     """What is kept of an outcome."""
     shard = stage.shard_of(outcome.shard_key, SHARDS)
-    return {**outcome.ledger_row(), "revision": outcome.ref.revision, "shard": shard, "rows": list(outcome.rows)}
+    return {**outcome.ledger_row(), "shard": shard, "rows": list(outcome.rows)}
 
 
 def by_uri(outcomes: list[Outcome]) -> list[dict[str, object]]:
     return sorted(map(kept_record, outcomes), key=lambda record: record["uri"])
 
 
-def parts_of(folder) -> list[int]:
+def parts(folder: pathlib.Path) -> list[str]:
+    return sorted(map(str, folder.iterdir()))
+
+
+def parts_of(folder: pathlib.Path) -> list[int]:
     """Number of items in each part file."""
-    return sorted(sum(1 for _ in stage.read_keys(part)) for part in stage.staged_parts(str(folder)))
+    sizes = []
+    for part in folder.glob("part-*.arrow"):
+        with pa.ipc.open_file(part.read_bytes()) as reader:
+            sizes.append(reader.read_all().num_rows)
+    return sorted(sizes)
 
 
 def places_keep(expected: list[dict[str, object]]):
@@ -90,10 +101,10 @@ def test_vectors_and_crops_keep_their_types(tmp_path):
 
 def test_a_part_is_written_again_under_its_name(tmp_path):
     places = stage.write_part(some_outcomes(), str(tmp_path), ROWS, SHARDS)
-    (part,) = stage.staged_parts(str(tmp_path))
+    (part,) = parts(tmp_path)
     before = storage.read_bytes(part)
     assert stage.write_part(some_outcomes(), str(tmp_path), ROWS, SHARDS) == places
-    assert stage.staged_parts(str(tmp_path)) == [part]
+    assert parts(tmp_path) == [part]
     assert storage.read_bytes(part) == before
 
 
@@ -131,6 +142,117 @@ def test_a_key_has_the_same_shard_on_every_machine(key, shard):
     assert stage.shard_of(key, 1) == 0
 
 
+def test_a_reference_names_part_batch_and_row_and_who_is_on_the_photo(tmp_path):
+    outcomes = some_outcomes()
+    places = stage.write_part(outcomes, str(tmp_path), ROWS, SHARDS)
+    (part,) = parts(tmp_path)
+    batches: dict[int, list[Outcome]] = {}
+    for each in sorted(outcomes, key=lambda each: each.ref.item_id):
+        batches.setdefault(stage.shard_of(each.shard_key, SHARDS), []).append(each)
+    expected = []
+    for batch, (shard, members) in enumerate(sorted(batches.items())):
+        for row, each in enumerate(members):
+            sha256 = each.ref.content_sha256 if each.faces else ""
+            person = each.ref.person
+            expected.append((shard, StagedRow(part, batch, row, sha256, person.identity_id, person.name)))
+    assert places == expected
+    assert len(batches) > 1
+
+
+def test_a_photo_that_gave_no_face_is_no_photo_of_two_people(tmp_path):
+    ref = fakes.item("/photos/a.jpg", "ann", content_sha256="0123")
+    ((_, place),) = stage.write_part([rejected(ref, "detect", Reason.NO_FACE, "")], str(tmp_path), ROWS, 1)
+    assert place.content_sha256 == ""
+    assert read_outcomes([place])["content_sha256"].to_pylist() == ["0123"]
+
+
+def test_validators_of_a_later_answer_take_the_place_of_those_kept(tmp_path):
+    old = {"revision": "", "etag": '"old"', "last_modified": "Thu, 01 Jan 2026 00:00:00 GMT"}
+    uris = [f"https://example.org/{number}.jpg" for number in range(4)]
+    outcomes = [fakes.photo_outcome(uri, **old) for uri in uris]
+    places = {}
+    for _, place in stage.write_part(outcomes, str(tmp_path), ROWS, 1):
+        places[read_outcomes([place])["uri"][0].as_py()] = place
+    answers = {uris[1]: ('"new"', "Fri, 02 Jan 2026 00:00:00 GMT"), uris[2]: ("", "")}  # a server may stop to tell
+    found = read_outcomes([dataclasses.replace(places[uri], validators=answers.get(uri)) for uri in reversed(uris)])
+    assert found.schema == staging_schema(ROWS)
+    expected = [kept_record(each) for each in outcomes]
+    for record in expected:
+        etag, modified = answers.get(record["uri"], ('"old"', "Thu, 01 Jan 2026 00:00:00 GMT"))
+        record.update(etag=etag, last_modified=modified, shard=0)
+    assert found.to_pylist() == expected
+    assert read_outcomes(places.values()).to_pylist() == [{**kept_record(each), "shard": 0} for each in outcomes]
+
+
+# --- photos' bytes ----------------------------------------------------------------------------------------------------
+
+
+def some_photos() -> list[tuple[str, str, str, str, bytes]]:
+    contents = [b"\xff\xd8 a photo", b"", bytes(range(256)) * 1000]
+    names = ["00aa", "11bb", "22cc"]
+    etags = ['W/"1"', "", '"Zo\u00eb"']
+    dates = ["Fri, 02 Jan 2026 03:04:05 GMT", "", "yesterday"]
+    digests = [hashlib.sha256(data).hexdigest() for data in contents]
+    return list(zip(names, etags, dates, digests, contents, strict=True))
+
+
+def test_photos_are_read_back_as_they_were(tmp_path):
+    places = staged.write_photos(str(tmp_path), some_photos())
+    (part,) = parts(tmp_path)
+    assert pathlib.Path(part).name.startswith("bytes-")
+    assert places == [StoredBytes(part, number) for number in range(3)]
+    assert [staged.read_stored(place) for place in reversed(places)] == [photo[-1] for photo in some_photos()[::-1]]
+    assert staged.read_photo_keys(part) == [
+        (item_id, Known("", etag, modified, sha256, stored=StoredBytes(part, number)))
+        for number, (item_id, etag, modified, sha256, _) in enumerate(some_photos())
+    ]
+
+
+def test_the_photos_themselves_are_not_read_to_know_which_they_are(tmp_path, monkeypatch):
+    photos = [(f"{number:04x}", "", "", "", bytes(500_000)) for number in range(8)]
+    staged.write_photos(str(tmp_path), photos)
+    (part,) = parts(tmp_path)
+    file = CountedFile(part)
+    monkeypatch.setattr(storage, "open_input", lambda uri: pa.PythonFile(file, "r"))
+    assert [item_id for item_id, _ in staged.read_photo_keys(part)] == [photo[0] for photo in photos]
+    assert file.bytes_read < 100_000
+
+
+class CountedFile(io.FileIO):
+    """A file that tells how much of it was read."""
+
+    bytes_read = 0
+
+    def read(self, size=-1):
+        data = super().read(size)
+        self.bytes_read += len(data)
+        return data
+
+
+def test_photos_are_written_again_under_their_name(tmp_path):
+    places = staged.write_photos(str(tmp_path), some_photos())
+    (part,) = parts(tmp_path)
+    before = storage.read_bytes(part)
+    assert staged.write_photos(str(tmp_path), some_photos()) == places
+    assert parts(tmp_path) == [part]
+    assert storage.read_bytes(part) == before
+
+
+def test_other_photos_and_other_bytes_of_them_have_parts_of_their_own(tmp_path):
+    first, second, _ = some_photos()
+    changed = (*first[:3], second[3], second[4])
+    for photos in ([first], [second], [changed], [first, second]):
+        staged.write_photos(str(tmp_path), photos)
+    assert len(parts(tmp_path)) == 4
+
+
+def test_bytes_are_kept_beside_outcomes(tmp_path):
+    staged.write_photos(str(tmp_path), some_photos())
+    stage.write_part(some_outcomes(), str(tmp_path), ROWS, SHARDS)
+    assert [pathlib.Path(part).name.partition("-")[0] for part in parts(tmp_path)] == ["bytes", "part"]
+    assert parts_of(tmp_path) == [5]
+
+
 # --- staging in a pipeline --------------------------------------------------------------------------------------------
 
 
@@ -160,88 +282,3 @@ def test_slow_work_is_kept_as_it_comes(tmp_path, monkeypatch):
         places = (pipeline | Create(many_outcomes(5)),) | StageOutcomes(str(tmp_path), ROWS, SHARDS)
         assert_that(places, places_keep(by_uri(many_outcomes(5))))
     assert parts_of(tmp_path) == [1, 1, 1, 1, 1]
-
-
-# --- a later run ------------------------------------------------------------------------------------------------------
-
-
-def test_only_new_and_changed_photos_are_handed_out(tmp_path):
-    names = {"kept": "/photos/kept.jpg", "kept, no UTF-8": "/photos/caf\udce9.jpg", "changed": "/photos/changed.jpg"}
-    outcomes = [fakes.photo_outcome(uri, revision="1-1") for uri in names.values()]
-    outcomes.append(fakes.photo_outcome("/photos/gone.jpg", revision="1-1"))
-    outcomes.append(fakes.photo_outcome("/photos/unknown.jpg", revision=""))
-    places = {}
-    for shard, place in stage.write_part(outcomes, str(tmp_path), ROWS, SHARDS):
-        places[read_outcomes([place])["item_id"][0].as_py()] = shard, place
-
-    same = [PhotoRef.of(names["kept"], "ann", "1-1"), PhotoRef.of(names["kept, no UTF-8"], "ann", "1-1")]
-    to_do = [
-        PhotoRef.of(names["changed"], "ann", "1-2"),
-        PhotoRef.of("/photos/new.jpg", "ann", "1-1"),
-        PhotoRef.of(names["kept"], "bob", "1-1"),  # the same file, said to be of somebody else
-        PhotoRef.of("/photos/unknown.jpg", "ann", ""),  # whether it changed cannot be known
-    ]
-    with fakes.pipeline() as pipeline:
-        refs = pipeline | Create([(ref.item_id, ref) for ref in same + to_do])
-        fresh, staged = refs | ResumeStaged(str(tmp_path))
-        assert_that(fresh, equal_to(to_do), "Fresh")
-        assert_that(staged, equal_to([places[ref.item_id] for ref in same]), "Staged")
-    assert fakes.counters(pipeline.result, "resume") == {"items_in": 6, "items_out": 4}
-
-
-def test_what_was_lost_to_its_place_is_tried_again(tmp_path):
-    tried_again = {Reason.NOT_FOUND, Reason.UNREADABLE}
-    refs = {reason: PhotoRef.of(f"/photos/{reason}.jpg", "ann", "1-1") for reason in Reason if reason}
-    outcomes = [rejected(ref, "fetch", reason, "lost") for reason, ref in refs.items()]
-    stage.write_part(outcomes, str(tmp_path), ROWS, SHARDS)
-    with fakes.pipeline() as pipeline:
-        fresh, _ = pipeline | Create([(ref.item_id, ref) for ref in refs.values()]) | ResumeStaged(str(tmp_path))
-        assert_that(fresh, equal_to([refs[reason] for reason in tried_again]))
-    counted = {"items_in": len(refs), "items_out": 2}
-    assert fakes.counters(pipeline.result, "resume") == counted
-
-
-def test_a_photo_kept_twice_is_taken_from_one_place(tmp_path):
-    twice, other = fakes.photo_outcome("/photos/a.jpg"), fakes.photo_outcome("/photos/b.jpg")
-    first = stage.write_part([twice], str(tmp_path), ROWS, SHARDS)
-    second = stage.write_part([twice, other], str(tmp_path), ROWS, SHARDS)
-    candidates = [
-        (shard, place)
-        for shard, place in first + second
-        if read_outcomes([place])["item_id"].to_pylist() == [twice.ref.item_id]
-    ]
-    assert len(candidates) == 2
-    with fakes.pipeline() as pipeline:
-        fresh, staged = pipeline | Create([(twice.ref.item_id, twice.ref)]) | ResumeStaged(str(tmp_path))
-        assert_that(fresh, equal_to([]), "Fresh")
-        assert_that(staged, equal_to([min(candidates, key=lambda each: each[1].part)]), "Staged")
-
-
-def test_the_first_run_has_everything_to_do(tmp_path):
-    refs = [PhotoRef.of("/photos/a.jpg", "ann", "1-1"), PhotoRef.of("/photos/b.jpg", "ann", "")]
-    with fakes.pipeline() as pipeline:
-        keyed = pipeline | Create([(ref.item_id, ref) for ref in refs])
-        fresh, staged = keyed | ResumeStaged(str(tmp_path / "not there yet"))
-        assert_that(fresh, equal_to(refs), "Fresh")
-        assert_that(staged, equal_to([]), "Staged")
-
-
-def test_a_part_half_written_by_a_killed_worker_is_no_part(tmp_path):
-    stage.write_part(some_outcomes(), str(tmp_path), ROWS, SHARDS)
-    (part,) = stage.staged_parts(str(tmp_path))
-    whole = storage.read_bytes(part)
-    with open(f"{part}.0123abcd.tmp", "wb") as file:
-        file.write(whole[: len(whole) // 2])
-    assert stage.staged_parts(str(tmp_path)) == [part]
-    assert len(os.listdir(tmp_path)) == 2
-
-
-def test_a_reference_names_part_batch_and_row(tmp_path):
-    outcomes = some_outcomes()
-    places = stage.write_part(outcomes, str(tmp_path), ROWS, 1)
-    (part,) = stage.staged_parts(str(tmp_path))
-    assert places == [(0, StagedRow(part, 0, row)) for row in range(5)]
-    refs = sorted((each.ref for each in outcomes), key=lambda ref: ref.item_id)
-    assert list(stage.read_keys(part)) == [
-        (ref.item_id, (ref.revision, 0, StagedRow(part, 0, row))) for row, ref in enumerate(refs)
-    ]

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from celebface.indexing.schemas import Status
+from celebface.models.crops import perceptual_hash
 from celebface.transforms.records import EmbeddedPhoto, Outcome, face_id, image_id, kept_faces, printable
 
 STAGE = "encode"  # the last stage in which work was done
@@ -26,15 +27,20 @@ class DescribeFaces(beam.PTransform):
 
 def describe(photo: EmbeddedPhoto, encoder_id: str) -> Outcome:
     """Makes the rows of one photo."""
-    ref, sha256, found = photo.photo.ref, photo.photo.content_sha256, photo.photo.found
+    ref, found = photo.photo.ref, photo.photo.found
+    person, sha256 = ref.person, ref.content_sha256
     rows = [
         {
-            "face_id": face_id(sha256, ref.identity, number),
-            "identity": ref.identity,
+            "face_id": face_id(sha256, person.identity_id, number),
+            "identity": person.name,
+            "identity_id": person.identity_id,
+            "external_id": person.external_id,
+            "aliases": list(person.aliases),
             "image_id": image_id(sha256),
             "uri": printable(ref.uri),
-            "source_page": "",
-            "licence": "",
+            "source_page": ref.provenance.page,
+            "licence": ref.provenance.licence,
+            "author": ref.provenance.author,
             "content_sha256": sha256,
             "image_width": found.width,
             "image_height": found.height,
@@ -43,14 +49,15 @@ def describe(photo: EmbeddedPhoto, encoder_id: str) -> Outcome:
             "confidence": face.confidence,
             "landmarks": face.landmarks.tolist(),
             "sharpness": face.sharpness,
+            "crop_hash": perceptual_hash(face.pixels),
             "crop_jpeg": _jpeg(face.pixels),
             "embedding": vector.tolist(),
             "encoder_id": encoder_id,
         }
         for number, (face, vector) in enumerate(zip(found.faces, photo.vectors, strict=True))
     ]
-    detail = kept_faces(found)
-    return Outcome(ref, Status.DONE, STAGE, detail=detail, faces=len(rows), shard_key=sha256, rows=rows)
+    detail = kept_faces(len(rows), found.faces_found)
+    return Outcome(ref, Status.DONE, STAGE, detail=detail, faces=len(rows), shard_key=person.identity_id, rows=rows)
 
 
 def _jpeg(pixels: np.ndarray) -> bytes:

@@ -65,4 +65,4 @@ class _DetectFacesDoFn(beam.DoFn):
                 yield beam.pvalue.TaggedOutput("lost", rejected(photo.ref, STAGE, reason, str(result)))
             else:
                 self._metrics.passed()
-                yield DetectedPhoto(photo.ref, photo.content_sha256, result)
+                yield DetectedPhoto(photo.ref, result)

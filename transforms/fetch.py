@@ -1,94 +1,161 @@
-"""Reads photos' bytes."""
+"""Photos from the web to part files of their bytes, in the staging folder.
+
+The bytes are kept before anything is done with them: a run that is killed does not ask for them again, a redirect to
+another host can wait for that host's turn, and the slow work behind is spread over the workers by photos, not by hosts.
+"""
 
 import dataclasses
 import hashlib
-import os
-import stat
+import time
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import apache_beam as beam
 
 from celebface.indexing.schemas import Reason
-from celebface.transforms.metrics import StageMetrics
-from celebface.transforms.records import EncodedPhoto, PhotoRef, rejected
+from celebface.transforms import progress
+from celebface.transforms.hosts import AskHostsDoFn, Wanted, ask_in_rounds
+from celebface.transforms.metrics import TAKEN_OVER, StageMetrics
+from celebface.transforms.records import ItemRef
+from celebface.transforms.staged import Known, StagedRow, write_photos
+from celebface.transforms.web.crawl import Host
+from celebface.transforms.web.policy import FetchPolicy, WebFault
 
 STAGE = "fetch"
+_ACCEPT = "image/avif,image/webp,image/jpeg,image/png,image/*;q=0.8"
+_PHOTOS_PER_PART = 256
+_BYTES_PER_PART = 32 * 2**20
+_SECONDS_PER_PART = 15  # so much is fetched again at most when a run is killed
+_HTML = (b"<!doctype html", b"<html", b"<head", b"<body")
 
 
-@dataclasses.dataclass(frozen=True)
-class FetchPolicy:
-    """Bounds on reading one photo.
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class FetchedPhoto:
+    """A photo from the web.
 
     Attributes:
-      max_bytes: Larger files are not read.
+      ref: The item, with its validators and the sha256 of its content.
+      data: Its bytes.
     """
 
-    max_bytes: int = 64 * 2**20
-
-    def __post_init__(self) -> None:
-        if self.max_bytes < 1:
-            raise ValueError(f"max_bytes must be positive, not {self.max_bytes}")
-
-
-class UnreadableFile(Exception):
-    """A file cannot be had. `reason` says why, for the ledger."""
-
-    def __init__(self, reason: Reason, detail: str):
-        super().__init__(detail)
-        self.reason = reason
-
-
-def read_photo(path: str, policy: FetchPolicy) -> bytes:
-    """Reads a local file.
-
-    Args:
-      path: Its path; bytes that are no UTF-8 as surrogates.
-      policy: Bounds.
-
-    Raises:
-      UnreadableFile: If it is missing, not a regular file, not permitted, or too large.
-    """
-    try:
-        status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode):
-            raise UnreadableFile(Reason.UNREADABLE, "not a regular file")
-        if status.st_size > policy.max_bytes:
-            raise UnreadableFile(Reason.TOO_MANY_BYTES, f"{status.st_size} bytes, the limit is {policy.max_bytes}")
-        with open(path, "rb") as file:
-            data = file.read(policy.max_bytes + 1)
-    except FileNotFoundError as error:
-        link = "a link that leads nowhere" if os.path.islink(path) else "there is no such file"
-        raise UnreadableFile(Reason.NOT_FOUND, link) from error
-    except OSError as error:
-        raise UnreadableFile(Reason.UNREADABLE, error.strerror or type(error).__name__) from error
-    if len(data) > policy.max_bytes:  # it grew meanwhile
-        raise UnreadableFile(Reason.TOO_MANY_BYTES, f"the limit is {policy.max_bytes} bytes")
-    return data
+    ref: ItemRef
+    data: bytes
 
 
 @dataclasses.dataclass
 class FetchPhotos(beam.PTransform):
-    """PhotoRef to EncodedPhoto, and outcomes of those that cannot be read."""
+    """(ItemRef, Known | None) of photos from the web to three collections.
+
+    `fresh`: (ItemRef, StoredBytes); `staged`: (shard, StagedRow) of photos that have not changed since an earlier
+    version; `lost`: outcomes of those that cannot be had.
+
+    Attributes:
+      policy: Bounds and manners.
+      staging: URI of the staging folder.
+    """
 
     policy: FetchPolicy
+    staging: str
 
-    def expand(self, refs: beam.PCollection) -> Any:  # good ones, lost ones
-        fetched = refs | beam.ParDo(_FetchPhotosDoFn(self.policy)).with_outputs("lost", main="photos")
-        return fetched.photos, fetched.lost
+    def expand(self, items: beam.PCollection) -> Any:  # fresh, staged, lost
+        wanted = items | "Want" >> beam.ParDo(_WantDoFn())
+        asked = ask_in_rounds(wanted, lambda number: _FetchPhotosDoFn(self.policy, self.staging, number), ["staged"])
+        return asked["main"], asked["staged"], asked["lost"]
 
 
-class _FetchPhotosDoFn(beam.DoFn):
-    def __init__(self, policy: FetchPolicy):
-        self._policy = policy
+class _WantDoFn(beam.DoFn):
+    def __init__(self) -> None:
         self._metrics = StageMetrics(STAGE)
 
-    def process(self, ref: PhotoRef):
+    def process(self, item: tuple[ItemRef, Known | None]):
+        ref, known = item
         self._metrics.taken()
-        try:
-            data = read_photo(ref.uri, self._policy)
-        except UnreadableFile as fault:
-            self._metrics.lost(fault.reason)
-            yield beam.pvalue.TaggedOutput("lost", rejected(ref, STAGE, fault.reason, str(fault)))
+        yield Wanted(ref, ref.uri, known)
+
+
+def fetch_photo(host: Host, wanted: Wanted) -> FetchedPhoto | tuple[int, StagedRow]:
+    """Asks for one photo.
+
+    Returns:
+      The photo; or its outcome in an earlier version, if it has not changed since.
+
+    Raises:
+      WebFault: If it cannot be had.
+      Moved: If it is to be asked for elsewhere.
+    """
+    known = wanted.known
+    answer = host.get(wanted.url, accept=_ACCEPT, headers=_conditions(known), stay=True)
+    if answer.status == 304 and known and known.place:
+        return known.shard, known.place
+    check_body(answer.body)
+    ref = dataclasses.replace(
+        wanted.ref,
+        etag=answer.headers.get("ETag", ""),
+        last_modified=answer.headers.get("Last-Modified", ""),
+        content_sha256=hashlib.sha256(answer.body).hexdigest(),
+    )
+    if known and known.place and known.content_sha256 == ref.content_sha256:
+        return known.shard, dataclasses.replace(known.place, validators=(ref.etag, ref.last_modified))
+    return FetchedPhoto(ref, answer.body)
+
+
+def _conditions(known: Known | None) -> dict[str, str]:
+    """Headers by which a server tells that nothing changed."""
+    if known is None:
+        return {}
+    asked = {"If-None-Match": known.etag, "If-Modified-Since": known.last_modified}
+    return {name: value for name, value in asked.items() if value}
+
+
+def check_body(body: bytes) -> None:
+    """Names bodies that are no photo at first sight, whatever their Content-Type says; the decoder judges the others.
+
+    Raises:
+      WebFault: If there are no bytes, or they are a web page.
+    """
+    if not body:
+        raise WebFault(Reason.EMPTY, "the answer has no bytes")
+    if body[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(_HTML):
+        raise WebFault(Reason.HTML_PAGE, "a web page, not a photo")
+
+
+class _FetchPhotosDoFn(AskHostsDoFn):
+    def __init__(self, policy: FetchPolicy, staging: str, round_number: int):
+        super().__init__(STAGE, policy, round_number)
+        self._staging = staging
+
+    def start_bundle(self) -> None:
+        self._hold_nothing()
+
+    def ask(self, host: Host, wanted: Wanted) -> FetchedPhoto | tuple[int, StagedRow]:
+        return fetch_photo(host, wanted)
+
+    def take(self, result: FetchedPhoto | tuple[int, StagedRow]) -> Iterator[Any]:
+        if not isinstance(result, FetchedPhoto):
+            self._metrics.noted(TAKEN_OVER)
+            progress.add({"photos": 1, "unchanged": 1})
+            yield beam.pvalue.TaggedOutput("staged", result)
             return
-        self._metrics.passed()
-        yield EncodedPhoto(ref, data, hashlib.sha256(data).hexdigest())
+        self._held.append(result)
+        self._bytes += len(result.data)
+        full = len(self._held) >= _PHOTOS_PER_PART or self._bytes >= _BYTES_PER_PART
+        if full or time.monotonic() - self._since > _SECONDS_PER_PART:
+            yield from self.flush()
+
+    def flush(self) -> Iterable[Any]:
+        held, size = sorted(self._held, key=lambda photo: photo.ref.item_id), self._bytes
+        self._hold_nothing()
+        if not held:
+            return []
+        refs = [photo.ref for photo in held]
+        keys = [(ref.item_id, ref.etag, ref.last_modified, ref.content_sha256) for ref in refs]
+        places = write_photos(self._staging, [(*key, photo.data) for key, photo in zip(keys, held, strict=True)])
+        self._metrics.passed(len(held))
+        self._metrics.noted("bytes", size)
+        progress.add({"fetched": len(held), "fetched_bytes": size})
+        return zip(refs, places, strict=True)
+
+    def _hold_nothing(self) -> None:
+        self._held: list[FetchedPhoto] = []
+        self._bytes = 0
+        self._since = time.monotonic()

@@ -54,20 +54,21 @@ class _MatchFacesDoFn(beam.DoFn):
 
 def match(photo: EmbeddedPhoto, gallery: Gallery, top_k: int, tau: float) -> Outcome:
     """Makes the rows of one photo: for each face the nearest people, by rank."""
-    ref, sha256 = photo.photo.ref, photo.photo.content_sha256
+    ref, found = photo.photo.ref, photo.photo.found
     rows = []
     people = gallery.nearest_people(photo.vectors, max(top_k, 2))  # the second tells how sure the first is
-    for number, (face, nearest) in enumerate(zip(photo.photo.found.faces, people, strict=True)):
+    for number, (face, nearest) in enumerate(zip(found.faces, people, strict=True)):
         margin = nearest[1].distance - nearest[0].distance if len(nearest) > 1 else None
         for rank, person in enumerate(nearest[:top_k], start=1):
             rows.append(
                 {
                     "photo_uri": printable(ref.uri),
-                    "face_id": face_id(sha256, "", number),
+                    "face_id": face_id(ref.content_sha256, "", number),
                     "box": face.box.tolist(),
                     "confidence": face.confidence,
                     "rank": rank,
                     "identity": person.identity,
+                    "identity_id": person.identity_id,
                     "distance": person.distance,
                     "similarity": similarity(person.distance),
                     "verdict": str(_verdict(rank, person, nearest, tau)),
@@ -76,8 +77,7 @@ def match(photo: EmbeddedPhoto, gallery: Gallery, top_k: int, tau: float) -> Out
                     "gallery_uri": person.uri,
                 }
             )
-    found = photo.photo.found
-    detail = kept_faces(found)
+    detail = kept_faces(len(found.faces), found.faces_found)
     return Outcome(ref, Status.DONE, STAGE, detail=detail, faces=len(found.faces), shard_key=ref.item_id, rows=rows)
 
 

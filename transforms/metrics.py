@@ -1,10 +1,13 @@
-"""Counters of a stage, named alike everywhere: items_in = items_out + the sum of lost_<reason>."""
+"""Counters of a stage, named alike everywhere: items_in = items_out + the sum of lost_<reason> + noted_taken_over."""
 
 from apache_beam.metrics import Metrics
 
 from celebface.indexing.schemas import Reason
 
 LOST = "lost_"
+NOTED = "noted_"
+TAKEN_OVER = "taken_over"  # items that earlier work has done
+FOUND = "found"  # items that come of an item
 MICROSECONDS = "_usec"
 
 
@@ -27,6 +30,10 @@ class StageMetrics:
     def lost(self, reason: Reason) -> None:
         """Counts an item that ends here."""
         Metrics.counter(self._stage, f"{LOST}{reason}").inc()
+
+    def noted(self, what: str, count: int = 1) -> None:
+        """Counts something else about the stage's items."""
+        Metrics.counter(self._stage, f"{NOTED}{what}").inc(count)
 
     def spent(self, work: str, seconds: float) -> None:
         """Adds working time."""

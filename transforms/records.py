@@ -3,36 +3,107 @@
 import dataclasses
 import hashlib
 import os
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from celebface.indexing.schemas import Reason, Status
+from celebface.indexing.schemas import Kind, Reason, Status
 from celebface.models.faces import PhotoFaces
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class PhotoRef:
-    """One input item.
+class Person:
+    """Who is on a photo.
 
     Attributes:
-      item_id: 16 hex digits, of uri and identity.
-      uri: Where the photo is, as the system knows it; a local path may hold bytes that are no UTF-8 (surrogates).
-      identity: Who is on it, empty if nobody said so.
-      revision: Changes when the file does: size and time of its last change.
+      name: As it is shown, Unicode in NFC; empty for nobody.
+      identity_id: 16 hex digits, of the external id if the source gave one, else of the name; so people of one name
+        stay apart if their ids differ. Empty for nobody.
+      external_id: An id that others know the person by, such as wikidata:Q1744.
+      aliases: Other names.
+    """
+
+    name: str = ""
+    identity_id: str = ""
+    external_id: str = ""
+    aliases: tuple[str, ...] = ()
+
+    @staticmethod
+    def of(name: str, external_id: str = "", aliases: Sequence[str] = ()) -> "Person":
+        """Makes a person with its id. Names are normalised: NFC, white space at the ends and doubled removed."""
+        name, external_id = _normal(name), _normal(external_id)
+        known_by = f"id {external_id}" if external_id else f"name {name}"
+        identity_id = hashlib.sha256(known_by.encode()).hexdigest()[:16] if name else ""
+        others = dict.fromkeys(filter(None, map(_normal, aliases)))
+        return Person(name, identity_id, external_id, tuple(alias for alias in others if alias != name))
+
+
+NOBODY = Person()
+
+
+def _normal(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFC", text).split())
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Provenance:
+    """Where a photo was found, and on what terms.
+
+    Attributes:
+      page: The page that shows it.
+      licence: The licence statement found with it.
+      author: Who made it, as found with it.
+    """
+
+    page: str = ""
+    licence: str = ""
+    author: str = ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ItemRef:
+    """One input item: a photo, or a page or name that photos are found by.
+
+    Attributes:
+      item_id: 16 hex digits, of uri, person and kind.
+      uri: Where the item is, as the system knows it; a local path may hold bytes that are no UTF-8 (surrogates).
+      kind: What it is.
+      person: Who is on it.
+      origin: Where it was named, as people.csv:17, if not by its own place.
+      provenance: Of a photo from the web.
+      revision: Of a file: changes when the file does, size and time of its last change.
+      etag: Of a photo from the web: the server's word for its state.
+      last_modified: Likewise.
+      content_sha256: sha256 in hex of its bytes, once they were had.
       listed: Why it is not to be read, if listing already told.
+      detail: The same for people.
     """
 
     item_id: str
     uri: str
-    identity: str = ""
+    kind: Kind = Kind.PHOTO
+    person: Person = NOBODY
+    origin: str = ""
+    provenance: Provenance = Provenance()
     revision: str = ""
+    etag: str = ""
+    last_modified: str = ""
+    content_sha256: str = ""
     listed: Reason = Reason.NONE
+    detail: str = ""
 
     @staticmethod
-    def of(uri: str, identity: str = "", revision: str = "", listed: Reason = Reason.NONE) -> "PhotoRef":
-        """Makes a reference with its id."""
-        name = os.fsencode(uri) + b"\0" + identity.encode()
-        return PhotoRef(hashlib.sha256(name).hexdigest()[:16], uri, identity, revision, listed)
+    def of(uri: str, person: Person = NOBODY, kind: Kind = Kind.PHOTO, **fields: Any) -> "ItemRef":
+        """Makes a reference with its id; `fields` are other attributes."""
+        name = b"\0".join(
+            [os.fsencode(uri), person.identity_id.encode(), *([kind.encode()] if kind != "photo" else [])]
+        )
+        return ItemRef(hashlib.sha256(name).hexdigest()[:16], uri, kind, person, **fields)
+
+    @property
+    def is_web(self) -> bool:
+        """Whether it is asked for by HTTP."""
+        return self.uri.startswith(("http://", "https://"))
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -40,14 +111,12 @@ class EncodedPhoto:
     """A photo's bytes.
 
     Attributes:
-      ref: The item.
+      ref: The item, with the sha256 of its content.
       data: The file's bytes.
-      content_sha256: Their sha256 in hex.
     """
 
-    ref: PhotoRef
+    ref: ItemRef
     data: bytes
-    content_sha256: str
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -55,13 +124,11 @@ class DetectedPhoto:
     """A photo's faces, cut out; the photo itself is gone.
 
     Attributes:
-      ref: The item.
-      content_sha256: sha256 of the file's bytes in hex.
+      ref: The item, with the sha256 of its content.
       found: Its faces.
     """
 
-    ref: PhotoRef
-    content_sha256: str
+    ref: ItemRef
     found: PhotoFaces
 
 
@@ -93,7 +160,7 @@ class Outcome:
       rows: Its rows of the run's table.
     """
 
-    ref: PhotoRef
+    ref: ItemRef
     status: Status
     stage: str
     reason: Reason = Reason.NONE
@@ -106,30 +173,37 @@ class Outcome:
         """The item's row of the ledger."""
         return {
             "item_id": self.ref.item_id,
+            "kind": str(self.ref.kind),
             "uri": printable(self.ref.uri),
-            "identity": self.ref.identity,
+            "identity": self.ref.person.name,
+            "identity_id": self.ref.person.identity_id,
             "status": str(self.status),
             "stage": self.stage,
             "reason": str(self.reason),
             "detail": self.detail,
             "faces": self.faces,
+            "flag": "",
+            "origin": self.ref.origin,
+            "content_sha256": self.ref.content_sha256,
+            "revision": self.ref.revision,
+            "etag": self.ref.etag,
+            "last_modified": self.ref.last_modified,
         }
 
 
-def rejected(ref: PhotoRef, stage: str, reason: Reason, detail: str) -> Outcome:
+def rejected(ref: ItemRef, stage: str, reason: Reason, detail: str) -> Outcome:
     """The outcome of an item that cannot be used."""
     return Outcome(ref, Status.REJECTED, stage, reason, detail, shard_key=ref.item_id)
 
 
-def skipped(ref: PhotoRef, stage: str, reason: Reason, detail: str) -> Outcome:
+def skipped(ref: ItemRef, stage: str, reason: Reason, detail: str) -> Outcome:
     """The outcome of an item that was not tried."""
     return Outcome(ref, Status.SKIPPED, stage, reason, detail, shard_key=ref.item_id)
 
 
-def kept_faces(found: PhotoFaces) -> str:
+def kept_faces(kept: int, found: int) -> str:
     """What the ledger says of a photo that is done: nothing, or how many of its faces were left out."""
-    left_out = found.faces_found - len(found.faces)
-    return f"{left_out} of {found.faces_found} faces left out" if left_out else ""
+    return f"{found - kept} of {found} faces left out" if found > kept else ""
 
 
 def printable(uri: str) -> str:
@@ -142,6 +216,6 @@ def image_id(content_sha256: str) -> str:
     return content_sha256[:16]
 
 
-def face_id(content_sha256: str, identity: str, number: int) -> str:
+def face_id(content_sha256: str, identity_id: str, number: int) -> str:
     """Id of a face, from the photo's content, who it is said to be, and its place in the photo."""
-    return hashlib.sha256(f"{content_sha256}\0{identity}\0{number}".encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{content_sha256}\0{identity_id}\0{number}".encode()).hexdigest()[:16]

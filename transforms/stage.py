@@ -6,10 +6,8 @@ committed, so a part left by a worker that died does no harm, and a later run ma
 """
 
 import dataclasses
-import hashlib
 import io
 import time
-import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -19,22 +17,15 @@ from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.windowed_value import WindowedValue
 
 from celebface.indexing import storage
-from celebface.indexing.schemas import OF_THE_PLACE
 from celebface.transforms import progress
 from celebface.transforms.metrics import StageMetrics
 from celebface.transforms.records import Outcome
-from celebface.transforms.staged import StagedRow, staging_schema
+from celebface.transforms.staged import PART, StagedRow, part_name, shard_of, staging_schema
 
 STAGE = "stage"
-RESUME = "resume"
 _ITEMS_PER_PART = 256
 _FACES_PER_PART = 2048  # of about 10 KB each
 _SECONDS_PER_PART = 15  # so much work is lost at most when a run is killed
-
-
-def shard_of(key: str, shards: int) -> int:
-    """The shard of a key; the same on every machine."""
-    return zlib.crc32(key.encode()) % shards
 
 
 @dataclasses.dataclass
@@ -107,85 +98,18 @@ def write_part(outcomes: Sequence[Outcome], folder: str, rows: pa.Schema, shards
     by_shard: dict[int, list[Outcome]] = {}
     for outcome in sorted(outcomes, key=lambda outcome: outcome.ref.item_id):
         by_shard.setdefault(shard_of(outcome.shard_key, shards), []).append(outcome)
-    names = "".join(outcome.ref.item_id + outcome.ref.revision for outcome in outcomes)
-    part = storage.join(folder, f"part-{hashlib.sha256(names.encode()).hexdigest()[:16]}.arrow")
+    names = [outcome.ref.item_id + outcome.ref.revision for outcome in outcomes]
+    part = storage.join(folder, part_name(PART, names))
     schema = staging_schema(rows)
     buffer = io.BytesIO()
     places: list[tuple[int, StagedRow]] = []
     with pa.ipc.new_file(buffer, schema) as writer:
         for batch, (shard, members) in enumerate(sorted(by_shard.items())):
-            records = [
-                {
-                    **outcome.ledger_row(),
-                    "revision": outcome.ref.revision,
-                    "shard": shard,
-                    "rows": list(outcome.rows),
-                }
-                for outcome in members
-            ]
+            records = [{**outcome.ledger_row(), "shard": shard, "rows": list(outcome.rows)} for outcome in members]
             writer.write_batch(pa.RecordBatch.from_pylist(records, schema=schema))
-            places.extend((shard, StagedRow(part, batch, row)) for row in range(len(members)))
+            for row, outcome in enumerate(members):
+                person = outcome.ref.person
+                sha256 = outcome.ref.content_sha256 if outcome.faces else ""
+                places.append((shard, StagedRow(part, batch, row, sha256, person.identity_id, person.name)))
     storage.write_bytes(part, buffer.getvalue())
     return places
-
-
-def staged_parts(folder: str) -> list[str]:
-    """URIs of the parts that are there."""
-    return [storage.join(folder, name) for name in storage.list_files(folder) if name.endswith(".arrow")]
-
-
-@dataclasses.dataclass
-class ResumeStaged(beam.PTransform):
-    """Sorts keyed references into those already done by an earlier run, (shard, StagedRow), and those to do, PhotoRef.
-
-    A photo that changed since then is done again. The join also spreads the references over the workers.
-
-    Attributes:
-      folder: URI of the staging folder.
-    """
-
-    folder: str
-
-    def expand(self, refs: beam.PCollection) -> Any:  # to do, done
-        staged = (
-            refs.pipeline
-            | "Parts" >> beam.Create(staged_parts(self.folder), reshuffle=False)
-            | "ReadKeys" >> beam.FlatMap(read_keys)
-        )
-        sorted_out = (
-            {"refs": refs, "staged": staged}
-            | beam.CoGroupByKey()
-            | "Sort" >> beam.ParDo(_SortDoFn()).with_outputs("staged", main="fresh")
-        )
-        return sorted_out.fresh, sorted_out.staged
-
-
-def read_keys(part: str) -> Iterator[tuple[str, tuple[str, int, StagedRow]]]:
-    """The items of a part that a later run may rely on: item id, and revision, shard and place.
-
-    Items that were lost to their place, not to their bytes, are tried again.
-    """
-    with pa.ipc.open_file(storage.open_input(part)) as reader:
-        for number in range(reader.num_record_batches):
-            batch = reader.get_batch(number)
-            columns = (batch[name].to_pylist() for name in ("item_id", "revision", "shard", "reason"))
-            for row, (item, revision, shard, reason) in enumerate(zip(*columns, strict=True)):
-                if reason not in OF_THE_PLACE:
-                    yield item, (revision, shard, StagedRow(part, number, row))
-
-
-class _SortDoFn(beam.DoFn):
-    def __init__(self) -> None:
-        self._metrics = StageMetrics(RESUME)
-
-    def process(self, keyed):
-        _, groups = keyed
-        for ref in groups["refs"]:
-            self._metrics.taken()
-            kept = [(shard, place) for revision, shard, place in groups["staged"] if revision == ref.revision != ""]
-            if kept:
-                progress.add({"photos": 1, "resumed": 1})
-                yield beam.pvalue.TaggedOutput("staged", min(kept, key=lambda entry: dataclasses.astuple(entry[1])))
-            else:
-                self._metrics.passed()
-                yield ref

@@ -1,11 +1,28 @@
-"""The part files of a run: their columns, and how rows are read back. See `stage` for why they are there."""
+"""The part files of a run: their columns, and how they are read. See `stage` and `fetch` for why they are there."""
 
 import dataclasses
-from collections.abc import Iterable
+import functools
+import hashlib
+import zlib
+from collections.abc import Iterable, Sequence
 
 import pyarrow as pa
 
 from celebface.indexing import schemas, storage
+
+# Photos had from the web, one record batch each, so that one is read without the others.
+_BYTES = pa.schema(
+    [
+        pa.field("item_id", pa.string(), nullable=False),
+        pa.field("etag", pa.string(), nullable=False),
+        pa.field("last_modified", pa.string(), nullable=False),
+        pa.field("content_sha256", pa.string(), nullable=False),
+        pa.field("data", pa.binary(), nullable=False),
+    ]
+)
+_OPEN_PARTS = 16
+
+PART, PUBLISHED, BYTES = "part", "published", "bytes"  # kinds of parts: of this run, of an earlier version, of photos
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -16,17 +33,76 @@ class StagedRow:
       part: URI of the part file.
       batch: Record batch in it; each holds the items of one shard.
       row: Row of the batch.
+      content_sha256: sha256 of the photo, if it gave faces.
+      identity_id: Who is on it.
+      identity: Their name.
+      validators: ETag and Last-Modified that take the place of those in the part.
     """
 
     part: str
     batch: int
     row: int
+    content_sha256: str = ""
+    identity_id: str = ""
+    identity: str = ""
+    validators: tuple[str, str] | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class StoredBytes:
+    """Where the bytes of a photo from the web are kept.
+
+    Attributes:
+      part: URI of the part file.
+      batch: Record batch in it.
+    """
+
+    part: str
+    batch: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Known:
+    """What earlier work left of an item.
+
+    Attributes:
+      revision: State of the file that it was done in.
+      etag: Likewise of a photo from the web.
+      last_modified: Likewise.
+      content_sha256: sha256 of its bytes, if they were had.
+      reason: Why it was lost, if it was.
+      shard: Shard of its outcome.
+      place: Its outcome; None if it has none yet.
+      stored: Its bytes, had from the web and not yet read; None if they are not kept.
+      published: Whether the outcome comes from a published version, not from this run or one that was killed.
+    """
+
+    revision: str
+    etag: str
+    last_modified: str
+    content_sha256: str
+    reason: str = ""
+    shard: int = 0
+    place: StagedRow | None = None
+    stored: StoredBytes | None = None
+    published: bool = False
+
+
+def shard_of(key: str, shards: int) -> int:
+    """The shard of a key; the same on every machine."""
+    return zlib.crc32(key.encode()) % shards
 
 
 def staging_schema(rows: pa.Schema) -> pa.Schema:
-    """Columns of a part: the ledger's, those by which a later run knows the item, and the item's rows."""
-    known_by = [pa.field("revision", pa.string()), pa.field("shard", pa.int32())]
-    return pa.schema([*schemas.LEDGER, *known_by, pa.field("rows", pa.list_(pa.struct(list(rows))))])
+    """Columns of a part: the ledger's, the shard, and the item's rows."""
+    return pa.schema(
+        [*schemas.LEDGER, pa.field("shard", pa.int32()), pa.field("rows", pa.list_(pa.struct(list(rows))))]
+    )
+
+
+def part_name(kind: str, contents: Iterable[str]) -> str:
+    """Name of a part file, of what is in it: the same items in the same state give the same name."""
+    return f"{kind}-{hashlib.sha256(chr(0).join(contents).encode()).hexdigest()[:16]}.arrow"
 
 
 def read_outcomes(places: Iterable[StagedRow]) -> pa.Table | None:
@@ -38,14 +114,73 @@ def read_outcomes(places: Iterable[StagedRow]) -> pa.Table | None:
     Returns:
       A table of `staging_schema`; None for no places.
     """
-    by_part: dict[str, dict[int, list[int]]] = {}
+    by_part: dict[str, dict[int, list[StagedRow]]] = {}
     for place in places:
-        by_part.setdefault(place.part, {}).setdefault(place.batch, []).append(place.row)
+        by_part.setdefault(place.part, {}).setdefault(place.batch, []).append(place)
     batches = []
     for part, wanted in sorted(by_part.items()):
         with pa.ipc.open_file(storage.open_input(part)) as reader:
-            for number, rows in sorted(wanted.items()):
-                batches.append(reader.get_batch(number).take(pa.array(sorted(rows))))
+            for number, kept in sorted(wanted.items()):
+                kept.sort(key=lambda place: place.row)
+                batch = reader.get_batch(number).take(pa.array([place.row for place in kept]))
+                batches.append(_with_validators(batch, kept))
     if not batches:
         return None
     return pa.Table.from_batches(batches).sort_by([("uri", "ascending"), ("item_id", "ascending")])
+
+
+def _with_validators(batch: pa.RecordBatch, places: Sequence[StagedRow]) -> pa.RecordBatch:
+    if not any(place.validators for place in places):
+        return batch
+    for number, name in enumerate(("etag", "last_modified")):
+        kept = batch[name].to_pylist()
+        values = [
+            place.validators[number] if place.validators else old for place, old in zip(places, kept, strict=True)
+        ]
+        field = batch.schema.get_field_index(name)
+        batch = batch.set_column(field, batch.schema.field(field), pa.array(values, pa.string()))
+    return batch
+
+
+def write_photos(folder: str, photos: Sequence[tuple[str, str, str, str, bytes]]) -> list[StoredBytes]:
+    """Writes a part of photos' bytes.
+
+    Args:
+      folder: URI of the staging folder.
+      photos: Item id, ETag, Last-Modified, sha256 in hex, bytes of each.
+
+    Returns:
+      Where each is.
+    """
+    part = storage.join(folder, part_name(BYTES, [text for photo in photos for text in (photo[0], photo[3])]))
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, _BYTES) as writer:
+        for photo in photos:
+            writer.write_batch(pa.RecordBatch.from_arrays([pa.array([value]) for value in photo], schema=_BYTES))
+    storage.write_bytes(part, sink.getvalue())
+    return [StoredBytes(part, number) for number in range(len(photos))]
+
+
+def read_photo_keys(part: str) -> list[tuple[str, Known]]:
+    """The photos in a part of bytes: item id, and what is known of each."""
+    found = []
+    keys = [number for number, name in enumerate(_BYTES.names) if name != "data"]  # the photos themselves stay unread
+    with pa.ipc.open_file(storage.open_input(part), options=pa.ipc.IpcReadOptions(included_fields=keys)) as reader:
+        for number in range(reader.num_record_batches):
+            batch = reader.get_batch(number)
+            etag, modified, sha256 = (
+                str(batch[name][0].as_py()) for name in ("etag", "last_modified", "content_sha256")
+            )
+            known = Known("", etag, modified, sha256, stored=StoredBytes(part, number))
+            found.append((str(batch["item_id"][0].as_py()), known))
+    return found
+
+
+def read_stored(place: StoredBytes) -> bytes:
+    """The bytes of a photo."""
+    return _open_part(place.part).get_batch(place.batch)["data"][0].as_py()
+
+
+@functools.lru_cache(_OPEN_PARTS)
+def _open_part(part: str) -> pa.ipc.RecordBatchFileReader:
+    return pa.ipc.open_file(storage.open_input(part))

@@ -1,0 +1,163 @@
+"""The first half of both pipelines: whatever names photos, to their bytes."""
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+
+import apache_beam as beam
+import pyarrow as pa
+
+from celebface.indexing.schemas import Kind
+from celebface.pipelines.arguments import UsageError
+from celebface.transforms import scrape, search
+from celebface.transforms.fetch import FetchPhotos
+from celebface.transforms.read import ReadPhotos
+from celebface.transforms.records import ItemRef
+from celebface.transforms.resume import CollapseRepeats, ResumeItems, Reuse
+from celebface.transforms.scrape import ScrapePages
+from celebface.transforms.search import SearchImages
+from celebface.transforms.sources import ItemSource, ListItems, NoSuchSource, check, list_items, may_name_web
+from celebface.transforms.web.policy import FetchPolicy
+from celebface.transforms.web.providers import ImageProvider
+
+
+@dataclasses.dataclass(frozen=True)
+class Intake:
+    """What photos are taken in, and how.
+
+    Attributes:
+      source: What names them.
+      web: Bounds and manners towards the web; None if nothing is to be asked of it.
+      provider: Who is asked for photos of people that are only named.
+      per_page: Most photos of one page.
+      per_person: Most photos of one search.
+      reuse: An earlier version to build upon.
+      provider_is_ours: The user has named the provider's address, so it may be a private one.
+      sample: Take in only so many of the items listed, chosen by their ids; 0 for all.
+    """
+
+    source: ItemSource
+    web: FetchPolicy | None = None
+    provider: ImageProvider | None = None
+    per_page: int = 20
+    per_person: int = 20
+    reuse: Reuse | None = None
+    sample: int = 0
+    provider_is_ours: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class TakenIn:
+    """What an intake gives.
+
+    Attributes:
+      photos: EncodedPhoto.
+      staged: (shard, StagedRow) of photos that earlier work has done.
+      outcomes: Collections of Outcome, of what was lost on the way, and of pages and names.
+    """
+
+    photos: beam.PCollection
+    staged: beam.PCollection
+    outcomes: Sequence[beam.PCollection]
+
+
+def look_ahead(intake: Intake, limit: int) -> tuple[Intake, int]:
+    """Looks at a source before anything starts.
+
+    Args:
+      intake: As the user asked for it.
+      limit: How many items to look at.
+
+    Returns:
+      The intake, without the web if nothing can be asked of it; and how many items there are, up to the limit.
+
+    Raises:
+      NoSuchSource: If a place does not exist, a list cannot be read, or there is no item at all.
+      UsageError: If the web is to be asked and nobody is named who asks.
+    """
+    check(intake.source)
+    items = list(itertools.islice(list_items(intake.source), limit))
+    if not items:
+        raise NoSuchSource(f"there is no photo in {', '.join(intake.source.places)}")
+    if not may_name_web(intake.source):
+        return dataclasses.replace(intake, web=None), len(items)
+    asks = any(item.is_web or item.kind != Kind.PHOTO for item in items)
+    if asks and intake.web and not intake.web.contact:
+        raise UsageError("photos from the web need --contact: a mail address or URL that a site's owner can turn to")
+    return intake, len(items)
+
+
+def take_in(pipeline: beam.Pipeline, intake: Intake, staging: str, rows: pa.Schema, shards: int) -> TakenIn:
+    """Applies the steps from sources to bytes.
+
+    Args:
+      pipeline: To apply them to.
+      intake: What, and how.
+      staging: URI of the staging folder.
+      rows: Schema of the run's rows.
+      shards: Number of shards.
+    """
+    refs, lost = pipeline | "Sources" >> beam.Create([intake.source]) | "List" >> ListItems()
+    outcomes = [lost]
+    if intake.sample:
+        refs = refs | "Sample" >> _TakeSample(intake.sample)
+    if intake.web:
+        refs, more = _find_photos(refs, intake, intake.web)
+        outcomes += more
+    sorted_out = refs | "Resume" >> ResumeItems(staging, rows, shards, intake.reuse)
+    fresh, staged = [sorted_out.fresh], [sorted_out.staged]
+    outcomes.append(sorted_out.lost)
+    if intake.web:
+        fetched, unchanged, lost = sorted_out.web | "Fetch" >> FetchPhotos(intake.web, staging)
+        fresh.append(fetched)
+        staged.append(unchanged)
+        outcomes.append(lost)
+    photos, lost = fresh | "ToRead" >> beam.Flatten() | "Spread" >> beam.Reshuffle() | "Read" >> ReadPhotos()
+    outcomes.append(lost)
+    return TakenIn(photos, staged | "Done" >> beam.Flatten(), outcomes)
+
+
+def _find_photos(
+    refs: beam.PCollection, intake: Intake, web: FetchPolicy
+) -> tuple[beam.PCollection, list[beam.PCollection]]:
+    """Turns pages and names into photos; photos that were named themselves go by."""
+    kinds = refs | "Kinds" >> beam.Partition(lambda keyed, count: list(Kind).index(keyed[1].kind), len(Kind))
+    photos, pages, names = kinds
+    found, outcomes = [photos], []
+    once, repeats = pages | "PagesOnce" >> CollapseRepeats(scrape.STAGE)
+    links, done, lost = once | "Scrape" >> ScrapePages(web, intake.per_page)
+    found.append(links)
+    outcomes += [repeats, done, lost]
+    if intake.provider:
+        once, repeats = names | "NamesOnce" >> CollapseRepeats(search.STAGE)
+        links, done, lost = once | "Search" >> SearchImages(
+            intake.provider, _api_policy(intake, web), intake.per_person
+        )
+        found.append(links)
+        outcomes += [repeats, done, lost]
+    return found | "Photos" >> beam.Flatten(), outcomes
+
+
+def _api_policy(intake: Intake, web: FetchPolicy) -> FetchPolicy:
+    """Manners towards an interface made for programs: one request at a time; robots.txt speaks of its pages."""
+    private = web.allow_private_hosts or intake.provider_is_ours
+    return dataclasses.replace(web, host_connections=1, robots=False, opt_outs=False, allow_private_hosts=private)
+
+
+class _TakeSample(beam.PTransform):
+    """Keyed references to a few of them: those with the smallest ids, which are spread evenly."""
+
+    def __init__(self, count: int):
+        super().__init__()
+        self._count = count
+
+    def expand(self, refs: beam.PCollection) -> beam.PCollection:
+        return (
+            refs
+            | "Smallest" >> beam.combiners.Top.Smallest(self._count, key=_id_and_origin)
+            | "Each" >> beam.FlatMap(lambda chosen: chosen).with_output_types(tuple[str, ItemRef])
+        )
+
+
+def _id_and_origin(keyed: tuple[str, ItemRef]) -> tuple[str, str]:
+    return keyed[0], keyed[1].origin

@@ -1,0 +1,147 @@
+"""Steps that ask the web: items grouped by host, each host in one worker; other hosts in further rounds."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.transforms.window import GlobalWindow
+from apache_beam.utils.windowed_value import WindowedValue
+
+from celebface.indexing.schemas import Reason
+from celebface.transforms.metrics import StageMetrics
+from celebface.transforms.records import ItemRef, Outcome, rejected
+from celebface.transforms.staged import Known
+from celebface.transforms.web.client import Moved, WebClient, host_of
+from celebface.transforms.web.crawl import Crawl, Host
+from celebface.transforms.web.policy import FetchPolicy, WebFault
+
+ROUNDS = 3  # hosts that one item may lead through
+_IN_HAND = 20_000  # items that a worker holds, of about 1 KB each
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Wanted:
+    """Something to be asked for.
+
+    Attributes:
+      ref: The item.
+      url: Where it is to be asked for now; not the item's own place after a redirect.
+      known: What an earlier version knows of it.
+    """
+
+    ref: ItemRef
+    url: str
+    known: Known | None = None
+
+
+class AskHostsDoFn(beam.DoFn):
+    """Asks for the items of hosts, (host, iterable of Wanted).
+
+    A subclass says how an item is asked for, in `ask`, and what becomes of the result, in `take`. Items that are lost
+    are tagged "lost", those that lead to another host "moved".
+    """
+
+    def __init__(self, stage: str, policy: FetchPolicy, round_number: int):
+        self._stage = stage
+        self._policy = policy
+        self._round = round_number
+        self._metrics = StageMetrics(stage)
+        self._crawl: Crawl[Wanted, Any] | None = None
+
+    def ask(self, host: Host, wanted: Wanted) -> Any:
+        """Asks for an item; called by several threads at once. May raise WebFault and Moved."""
+        raise NotImplementedError
+
+    def take(self, result: Any) -> Iterable[Any]:
+        """Makes elements of what `ask` returned."""
+        raise NotImplementedError
+
+    def flush(self) -> Iterable[Any]:
+        """Makes the last elements of a bundle."""
+        return ()
+
+    def setup(self) -> None:
+        self._client = WebClient(self._policy)
+
+    def process(self, keyed):
+        host, items = keyed
+        if self._crawl is None:
+            self._crawl = Crawl(self._try, self._client, self._policy)
+        for wanted in items:
+            self._crawl.add(host, wanted)
+            yield from self._sort(self._crawl.results(down_to=_IN_HAND))
+
+    def finish_bundle(self):
+        if self._crawl is None:
+            return
+        yield from at_the_end(self._sort(self._crawl.results()))
+        yield from at_the_end(self.flush())
+        self._crawl.close()
+        self._crawl = None
+
+    def teardown(self) -> None:
+        if self._crawl is not None:
+            self._crawl.close()
+        self._client.close()
+
+    def _try(self, host: Host, wanted: Wanted) -> Any:
+        try:
+            return self.ask(host, wanted)
+        except WebFault as fault:
+            return rejected(wanted.ref, self._stage, fault.reason, str(fault))
+        except Moved as moved:
+            if self._round == ROUNDS - 1:
+                reason = Reason.TOO_MANY_REDIRECTS
+                return rejected(wanted.ref, self._stage, reason, f"it leads through more than {ROUNDS} hosts")
+            return dataclasses.replace(wanted, url=moved.url)
+
+    def _sort(self, results: Iterable[Any]) -> Iterator[Any]:
+        for result in results:
+            if isinstance(result, Wanted):
+                yield beam.pvalue.TaggedOutput("moved", result)
+                continue
+            if isinstance(result, Outcome):
+                self._metrics.lost(result.reason)
+                yield beam.pvalue.TaggedOutput("lost", result)
+            else:
+                yield from self.take(result)
+
+
+def ask_in_rounds(
+    wanted: beam.PCollection, make: Callable[[int], AskHostsDoFn], tags: Sequence[str]
+) -> dict[str, beam.PCollection]:
+    """Asks for items, and again of those hosts that they lead to.
+
+    Args:
+      wanted: PCollection of Wanted.
+      make: Makes the DoFn of a round.
+      tags: Tags of its elements beside the main ones.
+
+    Returns:
+      Collections by tag, the main one as "main".
+    """
+    rounds = []
+    for number in range(ROUNDS):
+        asked = (
+            wanted
+            | f"ByHost{number}" >> beam.Map(_by_host).with_output_types(tuple[str, Wanted])
+            | f"Hosts{number}" >> beam.GroupByKey()
+            | f"Ask{number}" >> beam.ParDo(make(number)).with_outputs("lost", "moved", *tags, main="main")
+        )
+        rounds.append(asked)
+        wanted = asked.moved
+    return {tag: [asked[tag] for asked in rounds] | f"All_{tag}" >> beam.Flatten() for tag in ("main", "lost", *tags)}
+
+
+def _by_host(wanted: Wanted) -> tuple[str, Wanted]:
+    return host_of(wanted.url), wanted
+
+
+def at_the_end(elements: Iterable[Any]) -> Iterator[Any]:
+    """Elements as `finish_bundle` must yield them."""
+    window = GlobalWindow()
+    for element in elements:
+        tagged = isinstance(element, beam.pvalue.TaggedOutput)
+        value = WindowedValue(element.value if tagged else element, window.max_timestamp(), [window])
+        yield beam.pvalue.TaggedOutput(element.tag, value) if tagged else value

@@ -1,0 +1,143 @@
+"""Reads photos' bytes: of files, of objects in a store, and of photos that were fetched from the web."""
+
+import collections
+import concurrent.futures
+import dataclasses
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from typing import Any
+
+import apache_beam as beam
+
+from celebface.indexing import storage
+from celebface.indexing.schemas import Reason
+from celebface.transforms.hosts import at_the_end
+from celebface.transforms.metrics import StageMetrics
+from celebface.transforms.records import EncodedPhoto, ItemRef, Outcome, rejected
+from celebface.transforms.staged import StoredBytes, read_stored
+
+STAGE = "read"
+MAX_BYTES = 64 * 2**20  # of a photo
+_OBJECTS_AT_ONCE = 16  # of a store; each read waits for the network
+
+
+class UnreadableFile(Exception):
+    """A file cannot be had. `reason` says why, for the ledger."""
+
+    def __init__(self, reason: Reason, detail: str):
+        super().__init__(detail)
+        self.reason = reason
+
+
+def read_file(path: str, max_bytes: int) -> bytes:
+    """Reads a local file.
+
+    Args:
+      path: Its path; bytes that are no UTF-8 as surrogates.
+      max_bytes: Larger files are not read.
+
+    Raises:
+      UnreadableFile: If it is missing, not a regular file, not permitted, or too large.
+    """
+    try:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
+            raise UnreadableFile(Reason.UNREADABLE, "not a regular file")
+        if status.st_size > max_bytes:
+            raise UnreadableFile(Reason.TOO_MANY_BYTES, f"{status.st_size} bytes, the limit is {max_bytes}")
+        with open(path, "rb") as file:
+            data = file.read(max_bytes + 1)
+    except FileNotFoundError as error:
+        link = "a link that leads nowhere" if os.path.islink(path) else "there is no such file"
+        raise UnreadableFile(Reason.NOT_FOUND, link) from error
+    except OSError as error:
+        raise UnreadableFile(Reason.UNREADABLE, error.strerror or type(error).__name__) from error
+    return _bounded(data, max_bytes)
+
+
+def read_object(uri: str, max_bytes: int) -> bytes:
+    """Reads an object of a store.
+
+    Raises:
+      UnreadableFile: If it is missing, not permitted, or too large.
+    """
+    try:
+        with storage.open_input(uri) as stream:
+            data = stream.read(max_bytes + 1)
+    except FileNotFoundError as error:
+        raise UnreadableFile(Reason.NOT_FOUND, "there is no such object") from error
+    except (OSError, storage.StorageError) as error:
+        raise UnreadableFile(Reason.UNREADABLE, "the store does not give it") from error
+    return _bounded(data, max_bytes)
+
+
+def _bounded(data: bytes, max_bytes: int) -> bytes:
+    if len(data) > max_bytes:  # a file may have grown since its size was asked
+        raise UnreadableFile(Reason.TOO_MANY_BYTES, f"the limit is {max_bytes} bytes")
+    return data
+
+
+@dataclasses.dataclass
+class ReadPhotos(beam.PTransform):
+    """(ItemRef, StoredBytes | None) to EncodedPhoto, and outcomes of those that cannot be read.
+
+    Attributes:
+      max_bytes: Larger files are not read.
+    """
+
+    max_bytes: int = MAX_BYTES
+
+    def __post_init__(self) -> None:
+        super().__init__()
+        if self.max_bytes < 1:
+            raise ValueError(f"max_bytes must be positive, not {self.max_bytes}")
+
+    def expand(self, refs: beam.PCollection) -> Any:  # good ones, lost ones
+        read = refs | beam.ParDo(_ReadPhotosDoFn(self.max_bytes)).with_outputs("lost", main="photos")
+        return read.photos, read.lost
+
+
+class _ReadPhotosDoFn(beam.DoFn):
+    def __init__(self, max_bytes: int):
+        self._max_bytes = max_bytes
+        self._metrics = StageMetrics(STAGE)
+
+    def setup(self) -> None:
+        self._pool = concurrent.futures.ThreadPoolExecutor(_OBJECTS_AT_ONCE, "read")
+        self._waiting: collections.deque[concurrent.futures.Future[EncodedPhoto | Outcome]] = collections.deque()
+
+    def process(self, item: tuple[ItemRef, StoredBytes | None]):
+        ref, stored = item
+        self._metrics.taken()
+        if stored is None and "://" in ref.uri:
+            self._waiting.append(self._pool.submit(self._read, ref, stored))
+            if len(self._waiting) >= _OBJECTS_AT_ONCE:
+                yield self._sorted(self._waiting.popleft().result())
+        else:
+            yield self._sorted(self._read(ref, stored))
+
+    def finish_bundle(self) -> Iterator[Any]:
+        waiting, self._waiting = self._waiting, collections.deque()
+        yield from at_the_end(self._sorted(future.result()) for future in waiting)
+
+    def teardown(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _read(self, ref: ItemRef, stored: StoredBytes | None) -> EncodedPhoto | Outcome:
+        try:
+            if stored is not None:
+                return EncodedPhoto(ref, read_stored(stored))
+            read = read_object if "://" in ref.uri else read_file
+            data = read(ref.uri, self._max_bytes)
+        except UnreadableFile as fault:
+            return rejected(ref, STAGE, fault.reason, str(fault))
+        return EncodedPhoto(dataclasses.replace(ref, content_sha256=hashlib.sha256(data).hexdigest()), data)
+
+    def _sorted(self, result: EncodedPhoto | Outcome) -> Any:
+        if isinstance(result, Outcome):
+            self._metrics.lost(result.reason)
+            return beam.pvalue.TaggedOutput("lost", result)
+        self._metrics.passed()
+        return result

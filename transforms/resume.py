@@ -1,0 +1,284 @@
+"""Sorts items into those that are done, those whose bytes are there, and those still to be had.
+
+Earlier work is known from three kinds of part files in the staging folder: outcomes of a run that was killed,
+photos that it had from the web, and outcomes of a published version that is built upon.
+"""
+
+import dataclasses
+import hashlib
+import itertools
+import posixpath
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import apache_beam as beam
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from celebface.indexing import storage
+from celebface.indexing.schemas import OF_THE_PLACE, Kind, Reason, Status
+from celebface.transforms import progress
+from celebface.transforms.metrics import TAKEN_OVER, StageMetrics
+from celebface.transforms.records import ItemRef, Outcome, kept_faces, skipped
+from celebface.transforms.staged import (
+    BYTES,
+    PART,
+    PUBLISHED,
+    Known,
+    StagedRow,
+    part_name,
+    read_photo_keys,
+    shard_of,
+    staging_schema,
+)
+
+STAGE = "resume"
+RETRY = ("failed", "all", "none")
+
+
+@dataclasses.dataclass(frozen=True)
+class Reuse:
+    """A published version that a build goes on from.
+
+    Attributes:
+      version: URI of the version.
+      retry: What is asked of the web besides new photos. "failed": those that could not be had, and, of servers that
+        gave an ETag or a date to tell it by, whether the others have changed; "all": of all servers, which sends photos
+        again that cannot be told to be unchanged by less; "none": nothing that the version knows.
+    """
+
+    version: str
+    retry: str = "failed"
+
+    def __post_init__(self) -> None:
+        if self.retry not in RETRY:
+            raise ValueError(f"retry must be one of {', '.join(RETRY)}, not {self.retry}")
+
+
+@dataclasses.dataclass
+class ResumeItems(beam.PTransform):
+    """Keyed references of photos, (item id, ItemRef), to four collections.
+
+    `fresh`: (ItemRef, None) of files to read, or (ItemRef, StoredBytes) of photos that a killed run had; `web`:
+    (ItemRef, Known | None) to be asked for; `staged`: (shard, StagedRow) of those done; `lost`: outcomes of rows that
+    repeat another. The join also spreads the references over the workers.
+
+    Attributes:
+      staging: URI of the staging folder.
+      rows: Schema of the run's rows.
+      shards: Number of shards.
+      reuse: What to build upon.
+    """
+
+    staging: str
+    rows: pa.Schema
+    shards: int
+    reuse: Reuse | None = None
+
+    def expand(self, refs: beam.PCollection) -> Any:
+        parts = [storage.join(self.staging, name) for name in storage.list_files(self.staging)]
+        known = refs.pipeline | "Parts" >> beam.Create(parts, reshuffle=False) | "Keys" >> beam.FlatMap(read_keys)
+        sources = {"refs": refs, "known": known}
+        if self.reuse:
+            sources["published"] = (
+                refs.pipeline
+                | "Version" >> beam.Create(version_shards(self.reuse.version))
+                | "Import" >> beam.FlatMap(import_shard, self.staging, self.rows, self.shards)
+            )
+        retry = self.reuse.retry if self.reuse else ""
+        sort = beam.ParDo(_SortDoFn(retry)).with_outputs("web", "staged", "lost", main="fresh")
+        return sources | beam.CoGroupByKey() | "Sort" >> sort
+
+
+def read_keys(part: str) -> Iterator[tuple[str, Known]]:
+    """The items of a part that a later run may rely on: item id, and what is known of it.
+
+    Items that were lost to their place, not to their bytes, are tried again.
+    """
+    name = posixpath.basename(part)
+    if name.startswith(f"{BYTES}-") and name.endswith(".arrow"):
+        yield from read_photo_keys(part)
+    elif name.startswith(f"{PART}-") and name.endswith(".arrow"):
+        yield from (keyed for keyed in _outcome_keys(part) if keyed[1].reason not in OF_THE_PLACE)
+
+
+def _outcome_keys(part: str) -> Iterator[tuple[str, Known]]:
+    columns = ["item_id", "revision", "etag", "last_modified", "content_sha256", "reason", "shard", "faces"]
+    with pa.ipc.open_file(storage.open_input(part)) as reader:
+        for number in range(reader.num_record_batches):
+            batch = reader.get_batch(number)
+            for row, record in enumerate(batch.select([*columns, "identity_id", "identity"]).to_pylist()):
+                sha256 = record["content_sha256"] if record["faces"] else ""
+                place = StagedRow(part, number, row, sha256, record["identity_id"], record["identity"])
+                known = Known(
+                    **{name: record[name] for name in columns[1:-1]},
+                    place=place,
+                    published=posixpath.basename(part).startswith(f"{PUBLISHED}-"),
+                )
+                yield record["item_id"], known
+
+
+def version_shards(version: str) -> list[tuple[str, str, str]]:
+    """URIs of a version's ledger shards, each with those of its faces and of its repeats."""
+    ends = [name.removeprefix("ledger") for name in storage.list_names(version) if name.startswith("ledger-")]
+    return [
+        (
+            storage.join(version, f"ledger{end}"),
+            storage.join(version, f"faces{end}"),
+            storage.join(version, f"repeats{end}"),
+        )
+        for end in ends
+    ]
+
+
+def import_shard(
+    tables: tuple[str, str, str], staging: str, rows: pa.Schema, shards: int
+) -> Iterator[tuple[str, Known]]:
+    """Writes the photos of a published shard as a part, as if this run had done them.
+
+    What was found to repeat another photo is restored: whether it still does is found out again.
+    """
+    ledger, faces, repeats = (pq.read_table(storage.open_input(table)) for table in tables)
+    schema = staging_schema(rows)
+    by_photo: dict[tuple[str, str, str], dict[str, dict[str, Any]]] = {}
+    for table in (faces, repeats):
+        for row in table.select(rows.names).to_pylist():
+            photo = by_photo.setdefault((row["uri"], row["identity_id"], row["content_sha256"]), {})
+            photo.setdefault(row["face_id"], row)  # two names that are no UTF-8 may be printed alike
+    records = []
+    for record in ledger.to_pylist():
+        if record["kind"] != Kind.PHOTO:
+            continue
+        mine = list(by_photo.get((record["uri"], record["identity_id"], record["content_sha256"]), {}).values())
+        if mine:
+            detail = kept_faces(len(mine), mine[0]["faces_in_image"])
+            record.update(status=str(Status.DONE), stage="encode", reason="", detail=detail, faces=len(mine), flag="")
+        elif record["stage"] in ("list", STAGE):
+            continue  # they are listed anew
+        key = record["identity_id"] if mine else record["item_id"]
+        records.append({**record, "shard": shard_of(key, shards), "rows": mine})
+    if not records:
+        return
+    part = storage.join(staging, part_name(PUBLISHED, [tables[0]]))
+    sink = pa.BufferOutputStream()
+    records.sort(key=lambda record: record["shard"])
+    with pa.ipc.new_file(sink, schema) as writer:
+        for _, members in itertools.groupby(records, key=lambda record: record["shard"]):
+            writer.write_batch(pa.RecordBatch.from_pylist(list(members), schema=schema))
+    storage.write_bytes(part, sink.getvalue())
+    yield from _outcome_keys(part)
+
+
+class _SortDoFn(beam.DoFn):
+    def __init__(self, retry: str):
+        self._retry = retry
+        self._metrics = StageMetrics(STAGE)
+
+    def process(self, keyed):
+        _, groups = keyed
+        refs = list(groups["refs"])
+        if not refs:
+            return
+        self._metrics.taken(len(refs))
+        ref, repeats = collapse(refs)
+        for outcome in repeats:
+            self._metrics.lost(outcome.reason)
+            yield beam.pvalue.TaggedOutput("lost", outcome)
+        tag, element = sort_out(ref, [*groups["known"], *groups.get("published", ())], self._retry)
+        if tag == "staged":
+            self._metrics.noted(TAKEN_OVER)
+            progress.add({"photos": 1, "resumed": 1})
+        else:
+            self._metrics.passed()
+        yield beam.pvalue.TaggedOutput(tag, element) if tag != "fresh" else element
+
+
+def sort_out(ref: ItemRef, known: Iterable[Known], retry: str) -> tuple[str, Any]:
+    """Decides what is to be done with an item.
+
+    Args:
+      ref: The item.
+      known: What earlier work left of it.
+      retry: See `Reuse`; empty if nothing is built upon.
+
+    Returns:
+      The name of a collection of `ResumeItems` and the element for it.
+    """
+    known = sorted(known, key=_where)
+    published = [entry for entry in known if entry.published]
+    ours = [entry for entry in known if not entry.published]
+    unchanged = [
+        entry
+        for entry in (*ours, *published)
+        if entry.place and entry.revision == ref.revision and (ref.is_web or ref.revision)
+    ]
+    if not ref.is_web:
+        if retry != "none":
+            unchanged = [entry for entry in unchanged if entry.reason not in OF_THE_PLACE]
+        return ("staged", (unchanged[0].shard, unchanged[0].place)) if unchanged else ("fresh", (ref, None))
+    if unchanged and (not unchanged[0].published or retry == "none"):
+        return "staged", (unchanged[0].shard, unchanged[0].place)
+    for entry in ours:
+        if entry.stored:
+            return "fresh", (with_content(ref, entry), entry.stored)
+    had = next((entry for entry in published if entry.content_sha256), None)
+    if had and retry == "failed" and not (had.etag or had.last_modified):
+        return "staged", (had.shard, had.place)
+    return "web", (ref, had)
+
+
+def _where(known: Known) -> tuple[str, int, int]:
+    """By this the same one of several is taken, whatever order they come in."""
+    if known.place:
+        return known.place.part, known.place.batch, known.place.row
+    return (known.stored.part, known.stored.batch, 0) if known.stored else ("", 0, 0)
+
+
+def with_content(ref: ItemRef, known: Known) -> ItemRef:
+    """A reference that knows the content of its photo."""
+    return dataclasses.replace(
+        ref, etag=known.etag, last_modified=known.last_modified, content_sha256=known.content_sha256
+    )
+
+
+@dataclasses.dataclass
+class CollapseRepeats(beam.PTransform):
+    """Keyed references, (item id, ItemRef), to ItemRef, each once, and outcomes of rows that repeat another.
+
+    Attributes:
+      stage: Whose counters they are counted in.
+    """
+
+    stage: str
+
+    def expand(self, refs: beam.PCollection) -> Any:  # good ones, lost ones
+        collapsed = refs | beam.GroupByKey() | beam.ParDo(_CollapseDoFn(self.stage)).with_outputs("lost", main="refs")
+        return collapsed.refs, collapsed.lost
+
+
+class _CollapseDoFn(beam.DoFn):
+    def __init__(self, stage: str):
+        self._metrics = StageMetrics(stage)
+
+    def process(self, keyed):
+        ref, repeats = collapse(keyed[1])
+        self._metrics.taken(1 + len(repeats))
+        for outcome in repeats:
+            self._metrics.lost(outcome.reason)
+            yield beam.pvalue.TaggedOutput("lost", outcome)
+        yield ref
+
+
+def collapse(refs: Iterable[ItemRef]) -> tuple[ItemRef, list[Outcome]]:
+    """Tells the first row that names an item from those that repeat it.
+
+    Returns:
+      The first, by its origin, and for each of the others an outcome, with an item id of its own.
+    """
+    first, *others = sorted(refs, key=lambda ref: (len(ref.origin), ref.origin, dataclasses.astuple(ref.provenance)))
+    repeats = []
+    for number, ref in enumerate(others):
+        name = f"{ref.item_id} {ref.origin} {number}"
+        ref = dataclasses.replace(ref, item_id=hashlib.sha256(name.encode()).hexdigest()[:16])
+        repeats.append(skipped(ref, STAGE, Reason.DUPLICATE, f"repeats {first.origin or 'another source'}"))
+    return first, repeats

@@ -1,0 +1,1 @@
+"""Asking the web, politely and safely. Plain functions and classes; nothing here loads Beam or TensorFlow."""
