@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import pathlib
+import tracemalloc
 
 import object_stores
 import pyarrow as pa
@@ -568,6 +569,16 @@ def test_a_bomb_of_one_endless_line_is_one_bad_row(tmp_path, format):
     assert [row.fault for row in found] == ["a line of more than 1048576 bytes"]
 
 
+def test_an_endless_line_is_not_kept():
+    tracemalloc.start()
+    try:
+        (line,) = lists._lines(b"x" * 100_000 for _ in range(1000))
+        assert tracemalloc.get_traced_memory()[1] < 4 * LINE_LIMIT
+    finally:
+        tracemalloc.stop()
+    assert line == (1, "", "a line of more than 1048576 bytes")
+
+
 def test_no_more_than_is_needed_is_read(tmp_path):
     (tmp_path / "names.txt").write_bytes(b"person\n" * 1_000_000)
     with open(tmp_path / "names.txt", "rb") as file:
@@ -595,6 +606,16 @@ def test_what_is_no_parquet_file_is_told(tmp_path):
 def test_a_table_whose_header_is_broken_is_told(tmp_path, first):
     with pytest.raises(NoSuchSource, match=r"x\.csv cannot be read: its first line (is|has) "):
         rows(tmp_path / "x.csv", first + b"\nAnn,a.jpg\n")
+
+
+def test_a_disk_that_fails_is_no_broken_row(tmp_path, monkeypatch):
+    def iter_batches(table, *wanted):
+        raise OSError(5, "Input/output error")
+
+    pq.write_table(pa.table({"name": ["Ann"]}), tmp_path / "x.parquet")
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", iter_batches)
+    with pytest.raises(NoSuchSource, match=r"x\.parquet cannot be read: Input/output error"):
+        lists.check(str(tmp_path / "x.parquet"), "parquet", Columns())
 
 
 # --- object stores ----------------------------------------------------------------------------------------------------

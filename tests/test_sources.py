@@ -11,8 +11,10 @@ import pytest
 from apache_beam import Create, Map
 from apache_beam.testing.util import assert_that, equal_to
 
+from celebface.indexing import storage
 from celebface.indexing.schemas import Kind, Reason
-from celebface.transforms import folders, progress, sources
+from celebface.transforms import folders, lists, progress, sources
+from celebface.transforms.lists import Row
 from celebface.transforms.records import NOBODY, ItemRef, Outcome, Person, Provenance
 from celebface.transforms.sources import Columns, ItemSource, ListItems, NoSuchSource
 
@@ -302,10 +304,19 @@ def test_a_list_with_a_name_that_is_no_utf_8(root):
     ]
 
 
-def test_rows_are_listed_as_they_come(root):
-    place = write(root / "names.txt", "1.jpg\n" * 100_000)
-    rows = sources.list_items(ItemSource((place,)))
-    assert next(rows).origin == "names.txt:1"
+@pytest.mark.parametrize(("url", "most"), [("https://example.org/1.jpg", 1), ("1.jpg", 1), ("s3://bucket/1.jpg", 40)])
+def test_rows_are_listed_as_they_come(root, monkeypatch, url, most):
+    def read_rows(*list_of):
+        for number in range(1, 10_000):
+            read.append(number)
+            yield Row(number, url=url)
+
+    read = []
+    monkeypatch.setattr(lists, "read_rows", read_rows)
+    monkeypatch.setattr(storage, "revision", lambda uri: "1-1")
+    rows = sources.list_items(ItemSource((write(root / "urls.txt", url),)))
+    assert next(rows).origin == "urls.txt:1"
+    assert len(read) <= most
     rows.close()
 
 

@@ -406,7 +406,9 @@ class _CheckedAdapter(HTTPAdapter):
 
     def build_connection_pool_key_attributes(
         self, request: requests.PreparedRequest, verify: Any, cert: Any = None
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
+    ) -> tuple[Any, Any]:
+        host: Any
+        pool: Any
         host, pool = super().build_connection_pool_key_attributes(request, verify, cert)
         parts = urllib.parse.urlsplit(request.url or "")
         name = parts.hostname or ""
@@ -421,7 +423,7 @@ class _CheckedAdapter(HTTPAdapter):
 
 class _CheckedResponse(http.client.HTTPResponse):
     def _safe_read(self, amt: int) -> bytes:
-        # The length of a chunk, as the server writes it. One below 0 would be read to the end of the connection, at once.
+        # The length of a chunk, as the server writes it. Below 0 it would be read to the end of the connection.
         if amt < 0:
             raise http.client.HTTPException("a chunk of negative length")
         return super()._safe_read(amt)  # type: ignore[misc]
