@@ -42,6 +42,7 @@ setup(
             "boto3",
             "build",
             "cryptography",
+            "gcp-storage-emulator",
             "moto[server]",
             "mypy",
             "pip-tools",

@@ -335,6 +335,8 @@ def test_many_folders_of_a_store_are_walked_in_order(bucket):
 
 
 def test_folders_without_a_name_do_not_multiply(bucket):
+    if bucket.kind == "gs":
+        pytest.skip("this server takes off slashes")
     keys = ["/lead.jpg", "a//double.jpg", "a/1.jpg"]
     for key in keys:
         bucket.put(key, b"-")
