@@ -74,7 +74,7 @@ class BuildGalleryConfig:
 
     def as_json(self) -> dict[str, Any]:
         """For run.json and the manifest."""
-        return dataclasses.asdict(self)
+        return report.as_json(self)
 
 
 def parse_args(argv: Sequence[str]) -> tuple[BuildGalleryConfig, list[str]]:

@@ -160,8 +160,15 @@ def staging_folder(target: str, decides: Sequence[Any]) -> str:
       target: URI of the folder that the run writes to.
       decides: All that decides its rows; the versions of the libraries are added.
     """
-    text = json.dumps([versions(), *decides], default=dataclasses.asdict)
+    text = json.dumps([versions(), *decides], default=as_json)
     return storage.join(target, f"{STAGING_PREFIX}{hashlib.sha256(text.encode()).hexdigest()[:12]}")
+
+
+def as_json(config: Any) -> dict[str, Any]:
+    """The values of a configuration, a dataclass; functions in it are none."""
+    return dataclasses.asdict(
+        config, dict_factory=lambda entries: {name: value for name, value in entries if not callable(value)}
+    )
 
 
 def write_json(uri: str, body: Mapping[str, Any]) -> None:

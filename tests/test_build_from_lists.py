@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import functools
 import gzip
+import hashlib
 import io
 import json
 import logging
@@ -25,11 +26,12 @@ from PIL import Image
 from provider_site import ProviderSite
 from web_site import Content, Held, Redirect, Status, WebSite, photo
 
-from celebface.indexing import publish
+from celebface.indexing import publish, storage
 from celebface.models import face_reader
 from celebface.pipelines import cli
-from celebface.transforms import encode, fetch, sources
+from celebface.transforms import encode, sources
 from celebface.transforms.sources import ItemSource
+from celebface.transforms.staged import read_photo_keys
 from celebface.transforms.web import google
 
 HOSTS = ("photos.test", "pages.test", "moved.test")
@@ -65,23 +67,20 @@ def run(*arguments: object) -> Ran:
     return Ran(code, out.getvalue(), err.getvalue())
 
 
-def flags_of_build(source: object, root: pathlib.Path, *flags: object) -> list[object]:
-    """A build of what is on the hosts of these tests; they are at this machine, and need no pauses."""
-    return [
-        "build-gallery",
-        f"--source={source}",
-        f"--output_root={root}",
-        "--contact=tests@example.org",
-        "--allow_private_hosts",
-        *(f"--resolve={host}:127.0.0.1" for host in HOSTS),
-        "--host_rate=0",
-        "--num_shards=2",
-        *flags,
-    ]
+# The hosts of these tests are on this machine, and need no pauses.
+WEB = (
+    "--contact=tests@example.org",
+    "--allow_private_hosts",
+    *(f"--resolve={host}:127.0.0.1" for host in HOSTS),
+    "--host_rate=0",
+)
 
 
-def build(source: object, root: pathlib.Path, *flags: object) -> Ran:
-    return run(*flags_of_build(source, root, *flags))
+def build(sources: Sequence[object] | pathlib.Path | str, root: pathlib.Path, *flags: object) -> Ran:
+    places = [sources] if isinstance(sources, str | pathlib.Path) else sources
+    return run(
+        "build-gallery", *(f"--source={place}" for place in places), f"--output_root={root}", "--num_shards=2", *flags
+    )
 
 
 def latest(root: pathlib.Path) -> pathlib.Path:
@@ -124,6 +123,10 @@ def photos(sample) -> dict[str, list[bytes]]:
     return found
 
 
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
 def html(*images: str, head: str = "") -> Content:
     shown = "".join(f'<img src="{image}" alt="">' for image in images)
     return Content(f"<!doctype html><html><head>{head}</head><body>{shown}</body></html>".encode(), "text/html")
@@ -134,13 +137,14 @@ def html(*images: str, head: str = "") -> Content:
 
 @dataclasses.dataclass
 class Web:
-    """A site, two lists that lead to it and to files, and what was built of them."""
+    """A site, two lists that lead to it and to files, what was built of them, and what a host was asked for."""
 
     site: WebSite
     folder: pathlib.Path
-    sources: Sequence[str]
+    lists: Sequence[pathlib.Path]
     root: pathlib.Path
     ran: Ran
+    asked: Sequence[str]
 
     @property
     def version(self) -> pathlib.Path:
@@ -224,10 +228,9 @@ def web(photos, tmp_path_factory):
         )
         with people.open("a", encoding="utf-8") as file:
             file.write("too,few,cells\n")  # 15
-        sources = [f"--source={folder / name}" for name in ("pages.csv", "people.csv")]
-        root = folder / "galleries"
-        ran = run(*flags_of_build("x", root)[:1], *sources, *flags_of_build("x", root)[2:])
-        yield Web(site, folder, sources, root, ran)
+        lists = [folder / "pages.csv", people]
+        ran = build(lists, folder / "galleries", *WEB)
+        yield Web(site, folder, lists, folder / "galleries", ran, site.paths("photos.test"))
 
 
 def test_a_build_of_lists_and_pages_tells_what_it_did(web):
@@ -275,7 +278,7 @@ def test_a_photo_that_two_pages_of_a_person_show_is_taken_once(web):
         ("done", "", ""),
         ("skipped", "duplicate", "repeats pages.csv:2"),
     ]
-    assert len(web.site.asked("photos.test", "/m0.jpg")) == 1
+    assert web.asked.count("/m0.jpg") == 1
 
 
 def test_each_row_of_a_list_has_a_row_that_says_what_became_of_it(web):
@@ -358,11 +361,375 @@ def test_match_ranks_people_of_one_name_each_for_themselves(web, photos, tmp_pat
 
 def test_match_takes_urls(web, tmp_path):
     urls = [web.site.url("photos.test", path) for path in ("/zoe.jpg", "/missing.jpg")]
-    how = [*flags_of_build("x", tmp_path)[3:6], *flags_of_build("x", tmp_path)[6:-1]]
-    ran = run("match", *urls, f"--gallery={web.version}", f"--output={tmp_path / 'out'}", "--top_k=1", *how)
+    ran = run("match", *urls, f"--gallery={web.version}", f"--output={tmp_path / 'out'}", "--top_k=1", *WEB)
     assert (ran.code, ran.err) == (0, "")
     (row,) = table(tmp_path / "out", "matches")
     assert (row["photo_uri"], row["identity"], row["verdict"]) == (urls[0], ZOE, "match")
     assert row["distance"] == pytest.approx(0, abs=1e-6)
     ledger = {row["uri"]: (row["status"], row["reason"]) for row in table(tmp_path / "out", "ledger")}
     assert ledger == {urls[0]: ("done", ""), urls[1]: ("rejected", "not_found")}
+
+
+def test_two_processes_give_the_same_bytes(web, tmp_path):
+    assert build(web.lists, tmp_path, *WEB, "--direct_num_workers=2").code == 0
+    version = latest(tmp_path)
+    assert read_json(version, "run.json")["workers"] == 2
+    files, again = (read_json(each, "manifest.json")["files"] for each in (web.version, version))
+    del files["run.json"], again["run.json"]  # it holds times
+    assert files == again
+
+
+# --- from names alone -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def provider(photos):
+    """A server that knows photos of two people."""
+    madonna, ben = photos["madonna"], photos["ben_afflek"]
+    people = {
+        "Madonna": {
+            "id": "Q1744",
+            "aliases": ["Madonna Ciccone"],
+            "images": {"Madonna.jpg": madonna[0], "Madonna 2.jpg": madonna[1], "Madonna 3.jpg": madonna[2]},
+        },
+        "Ben Affleck": {"id": "Q483118", "images": {"Ben.jpg": ben[0]}},
+    }
+    files = {"Madonna.jpg": {"licence": "CC BY 4.0", "licence_url": CC, "artist": "<b>A. Photographer</b>"}}
+    with ProviderSite(people, files) as site:
+        yield site
+
+
+@pytest.fixture(scope="module")
+def names(tmp_path_factory) -> pathlib.Path:
+    path = tmp_path_factory.mktemp("names") / "names.txt"
+    path.write_text("Ben Affleck\n# not a name\nMadonna\nNobody Known\nMadonna\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def searched(provider, names, tmp_path_factory) -> tuple[pathlib.Path, Ran]:
+    root = tmp_path_factory.mktemp("searched")
+    how = ["--provider=wikimedia", f"--provider_url={provider.url}", "--per_person=2"]
+    return root, build(names, root, *how, *WEB)
+
+
+def test_names_alone_become_a_gallery(searched, provider):
+    root, ran = searched
+    assert (ran.code, ran.err) == (0, "")
+    faces = {face["uri"].removeprefix(provider.url): face for face in table(latest(root), "faces")}
+    columns = ("identity", "external_id", "aliases", "licence", "author", "source_page")
+    assert {uri: tuple(face[column] for column in columns) for uri, face in faces.items()} == {
+        "/images/Ben.jpg": (
+            "Ben Affleck", "wikidata:Q483118", [], "CC0", "somebody", f"{provider.url}/wiki/File:Ben.jpg"
+        ),
+        "/images/Madonna.jpg": (
+            "Madonna", "wikidata:Q1744", ["Madonna Ciccone"], f"CC BY 4.0 {CC}", "A. Photographer",
+            f"{provider.url}/wiki/File:Madonna.jpg",
+        ),
+        "/images/Madonna_2.jpg": (
+            "Madonna", "wikidata:Q1744", ["Madonna Ciccone"], "CC0", "somebody",
+            f"{provider.url}/wiki/File:Madonna_2.jpg",
+        ),
+    }  # fmt: skip
+
+
+def test_each_name_has_a_row_that_says_what_was_found(searched):
+    root, ran = searched
+    ledger = table(latest(root), "ledger")
+    columns = ("uri", "status", "stage", "reason", "detail", "faces")
+    assert {row["origin"]: tuple(row[column] for column in columns) for row in ledger if row["kind"] == "name"} == {
+        "names.txt:1": ("name:Ben Affleck", "done", "search", "", "1 photos found", 0),
+        "names.txt:3": ("name:Madonna", "done", "search", "", "2 photos found", 0),
+        "names.txt:4": (
+            "name:Nobody Known", "rejected", "search", "unknown_person", "Wikidata knows no human of this name", 0
+        ),
+        "names.txt:5": ("name:Madonna", "skipped", "resume", "duplicate", "repeats names.txt:3", 0),
+    }  # fmt: skip
+    photos = [(row["origin"], row["status"]) for row in ledger if row["kind"] == "photo"]
+    assert sorted(photos) == [("names.txt:1", "done"), ("names.txt:3", "done"), ("names.txt:3", "done")]
+    found = stages(latest(root))
+    assert found["search"] | {"seconds": None} == {
+        "items_in": 4, "items_out": 2, "lost": {"duplicate": 1, "unknown_person": 1}, "noted": {"found": 3},
+        "seconds": None,
+    }  # fmt: skip
+    assert [found[name]["items_in"] for name in ("list", "resume", "fetch", "detect", "encode")] == [4, 3, 3, 3, 3]
+    assert ran.out.startswith("4 names\n3 photos: 3 with faces (3 faces)")
+
+
+def contents(folder: pathlib.Path) -> bytes:
+    """All that is written below a folder: the names and bytes of the files, and the cells of tables."""
+    found = []
+    for path in sorted(folder.rglob("*")):
+        found.append(str(path).encode())
+        if path.is_file():
+            found.append(path.read_bytes())
+            if path.suffix == ".parquet":
+                found.append(repr(pq.read_table(path).to_pylist()).encode())
+    return b"\n".join(found)
+
+
+def test_the_key_of_a_search_is_written_nowhere(provider, names, tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv(google.KEY, provider_site.KEY)
+    monkeypatch.setenv(google.ENGINE, provider_site.ENGINE)
+    monkeypatch.setattr(storage, "delete_tree", lambda uri: None)  # the parts stay to be looked into
+    caplog.set_level(logging.DEBUG)
+    ran = build(names, tmp_path, "--provider=google", f"--provider_url={provider.url}", *WEB)
+    assert ran.code == 0
+    faces = table(latest(tmp_path), "faces")
+    assert {face["identity"] for face in faces} == {"Ben Affleck", "Madonna"}
+    assert {asked.headers["X-Goog-Api-Key"] for asked in provider.asked(cx=provider_site.ENGINE)} == {provider_site.KEY}
+    written = contents(tmp_path)
+    assert b"Ben Affleck" in written and b"ARROW1" in written
+    assert provider_site.KEY.encode() not in written
+    assert provider_site.KEY not in ran.out + ran.err + caplog.text
+
+
+def test_a_search_needs_its_key(names, tmp_path, monkeypatch):
+    for name in (google.KEY, google.ENGINE):
+        monkeypatch.delenv(name, raising=False)
+    ran = build(names, tmp_path, "--provider=google", *WEB)
+    assert (ran.code, ran.out, ran.err.count("\n")) == (2, "", 1)
+    assert google.KEY in ran.err
+
+
+# --- the same list, written and given in other ways -------------------------------------------------------------------
+
+PEOPLE = [
+    {"name": ZOE, "url": "https://photos.test/zoe.jpg", "page": "", "id": "Q1", "licence": "CC0"},
+    {"name": "Ann", "url": "", "page": "https://pages.test/ann.html", "id": "", "licence": ""},
+    {"name": "Bo", "url": "bo.jpg", "page": "", "id": "", "licence": ""},
+]
+
+
+def listed(place: pathlib.Path) -> list[tuple]:
+    """What a list names."""
+    refs = sources.list_items(ItemSource((str(place),), labelled=True))
+    return [(ref.item_id, ref.uri, ref.kind, ref.person, ref.provenance, ref.listed) for ref in refs]
+
+
+def test_a_list_names_the_same_in_all_formats(tmp_path):
+    expected = listed(write_csv(tmp_path / "people.csv", PEOPLE))
+    (tmp_path / "people.csv.gz").write_bytes(gzip.compress((tmp_path / "people.csv").read_bytes()))
+    (tmp_path / "people.tsv").write_text((tmp_path / "people.csv").read_text().replace(",", "\t"))
+    (tmp_path / "people.jsonl").write_text("".join(json.dumps(row) + "\n" for row in PEOPLE))
+    pq.write_table(pa.Table.from_pylist(PEOPLE), tmp_path / "people.parquet")
+    assert [(kind, person.external_id) for _, _, kind, person, _, _ in expected] == [
+        ("photo", "wikidata:Q1"), ("page", ""), ("photo", "")
+    ]  # fmt: skip
+    for name in ("people.csv.gz", "people.tsv", "people.jsonl", "people.parquet"):
+        assert listed(tmp_path / name) == expected, name
+
+
+def test_a_list_may_come_on_stdin(photos, encoder, tmp_path, monkeypatch):
+    (tmp_path / "zoe.jpg").write_bytes(photos["mindy_kaling"][0])
+    written = f"name,path\n{ZOE},{tmp_path / 'zoe.jpg'}\n".encode()
+    for number in (1, 2):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(written)))
+        ran = build("-", tmp_path / str(number), f"--cache={tmp_path / 'cache'}", f"--encoder={encoder}")
+        assert (ran.code, ran.err) == (0, "")
+    (face,) = table(latest(tmp_path / "1"), "faces")
+    assert (face["identity"], face["uri"]) == (ZOE, str(tmp_path / "zoe.jpg"))
+    (kept,) = (tmp_path / "cache" / "stdin").iterdir()  # the same bytes are kept once
+    assert kept.read_bytes() == written
+
+
+def test_an_object_store_holds_folders_and_lists(photos, tmp_path, monkeypatch):
+    with object_stores.server("s3") as address:
+        object_stores.point_to(monkeypatch, "s3", address)
+        monkeypatch.delenv("CELEBFACE_CONTACT", raising=False)  # a store is none of the web
+        bucket = object_stores.make_bucket("s3", address)
+        bucket.put("people/madonna/1.jpg", photos["madonna"][0])
+        bucket.put("people/Ben.jpg", photos["ben_afflek"][0])
+        bucket.put("people/madonna/notes.txt", b"none")
+        bucket.put("lists/more.csv", b"name,path\nZo,../others/1.jpg\nZo,missing.jpg\n")
+        bucket.put("others/1.jpg", photos["mindy_kaling"][0])
+        ran = build([f"{bucket.uri}/people", f"{bucket.uri}/lists/more.csv"], tmp_path)
+        assert (ran.code, ran.err) == (0, "")
+        assert {face["uri"]: face["identity"] for face in table(latest(tmp_path), "faces")} == {
+            f"{bucket.uri}/people/madonna/1.jpg": "madonna",
+            f"{bucket.uri}/people/Ben.jpg": "Ben",
+            f"{bucket.uri}/others/1.jpg": "Zo",
+        }
+        lost = {uri: end for uri, end in ends(latest(tmp_path)).items() if end != ("done", "")}
+        assert lost == {
+            f"{bucket.uri}/people/madonna/notes.txt": ("skipped", "unsupported_type"),
+            f"{bucket.uri}/lists/missing.jpg": ("rejected", "not_found"),
+        }
+
+
+# --- nearly the same photo --------------------------------------------------------------------------------------------
+
+
+def test_of_photos_from_the_web_that_are_nearly_the_same_the_larger_stays(photos, tmp_path):
+    large = photos["madonna"][1]
+    image = Image.open(io.BytesIO(large)).convert("RGB")
+    small = images.encoded(image.resize((image.width * 2 // 3, image.height * 2 // 3)), "JPEG", quality=80)
+    (tmp_path / "people" / "somebody").mkdir(parents=True)
+    for name, data in (("large.jpg", large), ("small.jpg", small)):
+        (tmp_path / "people" / "somebody" / name).write_bytes(data)
+    pages = {("photos.test", "/a-small.jpg"): photo(small), ("photos.test", "/large.jpg"): photo(large)}
+    with WebSite(pages) as site:
+        urls = [site.url(*place) for place in pages]
+        people = write_csv(tmp_path / "people.csv", [{"name": "Madonna", "url": url} for url in urls])
+        assert build([people, tmp_path / "people"], tmp_path / "web", *WEB).code == 0
+        assert build([people], tmp_path / "none", *WEB, "--near_duplicates=none").code == 0
+    version = latest(tmp_path / "web")
+    ledger = {row["uri"]: row for row in table(version, "ledger")}
+    assert {uri: row["reason"] for uri, row in ledger.items()} == {
+        urls[0]: "near_duplicate",
+        urls[1]: "",
+        **{str(tmp_path / "people" / "somebody" / name): "" for name in ("large.jpg", "small.jpg")},
+    }
+    assert ledger[urls[0]]["detail"].startswith(f"nearly the same photo as {urls[1]} (D 0.0")
+    assert [row["uri"] for row in table(version, "repeats")] == [urls[0]]
+    assert set(ends(latest(tmp_path / "none")).values()) == {("done", "")}
+    assert table(latest(tmp_path / "none"), "repeats") == []
+
+
+# --- going on from a version ------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass
+class Growing:
+    """A site that changes, a list that grows, and the builds of it."""
+
+    site: WebSite
+    people: pathlib.Path
+    root: pathlib.Path
+
+    def build(self, *flags: str) -> Ran:
+        self.site.forget()
+        return build(self.people, self.root, *WEB, *flags)
+
+    def name(self, *names: str) -> None:
+        rows = [{"name": f"person {name}", "url": self.site.url("photos.test", f"/{name}")} for name in names]
+        write_csv(self.people, rows)
+
+    def asked(self) -> dict[str, tuple[bool, int]]:
+        """What was asked for: whether on condition that it has changed, and the answer's status."""
+        asked = [one for one in self.site.asked("photos.test") if one.path != "/robots.txt"]
+        assert len(asked) == len({one.path for one in asked})
+        return {one.path[1:]: (one.conditional, one.status) for one in asked}
+
+    def ends(self) -> dict[str, tuple[str, str]]:
+        return {uri.rpartition("/")[2]: end for uri, end in ends(latest(self.root)).items()}
+
+    def faces(self) -> dict[str, dict]:
+        return {face["uri"].rpartition("/")[2]: face for face in table(latest(self.root), "faces")}
+
+    def encoded(self) -> int:
+        """How many photos went through the networks."""
+        return stages(latest(self.root)).get("detect", {"items_in": 0})["items_in"]
+
+
+@pytest.fixture
+def growing(photos, tmp_path):
+    dated = Content(photos["elton_john"][0], last_modified="Mon, 06 Jan 2025 10:00:00 GMT")
+    pages = {
+        "tagged": photo(photos["madonna"][0]),
+        "changing": photo(photos["ben_afflek"][0]),
+        "dated": dated,
+        "untold": Content(photos["mindy_kaling"][0]),
+        "untold-changing": Content(photos["jerry_seinfeld"][0]),
+        "late": Status(404),
+    }
+    with WebSite({("photos.test", f"/{name}"): page for name, page in pages.items()}) as site:
+        found = Growing(site, tmp_path / "people.csv", tmp_path / "galleries")
+        found.name(*pages)
+        assert found.build("--reuse=latest").code == 0  # there is none yet: it is built afresh
+        assert found.asked() == dict.fromkeys(pages, (False, 200)) | {"late": (False, 404)}
+        assert found.encoded() == 5
+        yield found
+
+
+def test_only_what_changed_is_fetched_and_encoded_anew(growing, photos):
+    before = growing.faces()
+    growing.site.lay_out(
+        {
+            ("photos.test", "/changing"): photo(photos["ben_afflek"][1]),
+            ("photos.test", "/untold-changing"): Content(photos["jerry_seinfeld"][1]),
+            ("photos.test", "/late"): photo(photos["elton_john"][1]),
+        }
+    )
+    ran = growing.build("--reuse=latest")
+    assert ran.code == 0
+    assert "4 photos taken over from an earlier run" in ran.out
+    assert growing.asked() == {
+        "tagged": (True, 304), "changing": (True, 200), "dated": (True, 304), "late": (False, 200)
+    }  # fmt: skip
+    assert growing.encoded() == 2
+    after = growing.faces()
+    assert growing.ends() == dict.fromkeys(after, ("done", "")) and len(after) == 6
+    same = {name for name in before if before[name] == after[name]}
+    assert same == {"tagged", "dated", "untold", "untold-changing"}
+
+    assert growing.build("--reuse=latest", "--retry=all").code == 0
+    assert growing.asked() == {
+        **dict.fromkeys(("tagged", "changing", "dated", "late"), (True, 304)),
+        **dict.fromkeys(("untold", "untold-changing"), (False, 200)),
+    }
+    assert growing.encoded() == 1  # the one whose bytes are others
+    last = growing.faces()
+    assert {name for name in last if last[name] != after[name]} == {"untold-changing"}
+
+
+def test_nothing_that_is_known_is_asked_for_again(growing, photos):
+    first = latest(growing.root).name
+    growing.site.lay_out(
+        {
+            ("photos.test", "/changing"): photo(photos["ben_afflek"][1]),
+            ("photos.test", "/late"): photo(photos["elton_john"][1]),
+            ("photos.test", "/new"): photo(photos["mindy_kaling"][1]),
+        }
+    )
+    assert growing.build().code == 0  # another version comes in between
+    before = table(growing.root / "celebrities" / first, "faces")
+    growing.name("tagged", "changing", "dated", "untold", "untold-changing", "late", "new")
+    assert growing.build(f"--reuse={first}", "--retry=none").code == 0
+    assert growing.asked() == {"new": (False, 200)}
+    assert growing.encoded() == 1
+    faces = table(latest(growing.root), "faces")
+    assert [face for face in faces if not face["uri"].endswith("/new")] == before
+    assert growing.ends()["late"] == ("rejected", "not_found")
+
+
+def test_a_version_is_reused_only_by_builds_that_would_make_its_rows(growing):
+    for flags, told in (
+        (["--reuse=latest", "--min_face_px=40"], "built with another set of flags for what is taken for a face"),
+        (["--reuse=20000101T000000Z-00000000"], "20000101T000000Z-00000000"),
+    ):
+        ran = growing.build(*flags)
+        assert (ran.code, ran.out, ran.err.count("\n")) == (2, "", 1)
+        assert told in ran.err
+        assert growing.site.log() == []
+
+
+def test_a_photo_that_a_killed_build_had_is_not_asked_for_again(photos, tmp_path):
+    small = [data for person in photos.values() for data in person][:8]
+    pages = {(HOSTS[number % 2], f"/{number}.jpg"): photo(data) for number, data in enumerate(small)}
+    held = [place for place in pages if place[0] == HOSTS[1]]
+    with WebSite({place: Held("gate", page) if place in held else page for place, page in pages.items()}) as site:
+        people = write_csv(
+            tmp_path / "people.csv",
+            [{"name": f"person {number}", "url": site.url(*place)} for number, place in enumerate(pages)],
+        )
+        arguments = ["build-gallery", f"--source={people}", f"--output_root={tmp_path}", "--num_shards=2", *WEB]
+        code = "import sys; from celebface.pipelines import cli; from celebface.transforms import fetch; "
+        code += "fetch._PHOTOS_PER_PART = 3; sys.exit(cli.main(sys.argv[1:]))"
+        process = subprocess.Popen([sys.executable, "-c", code, *arguments])
+        while not (parts := list(tmp_path.glob("celebrities/.staging-*/bytes-*.arrow"))):
+            with pytest.raises(subprocess.TimeoutExpired):  # it must not end before it is killed
+                process.wait(timeout=0.05)
+        process.kill()
+        process.wait()
+        (part,) = parts
+        had = {known.content_sha256 for _, known in read_photo_keys(str(part))}
+        assert len(had) == 3
+        assert not (tmp_path / "celebrities" / "LATEST").exists()
+        site.let_go("gate")
+        site.forget()
+        assert build(people, tmp_path, *WEB).code == 0
+        asked = {one.path for one in site.log() if one.path != "/robots.txt"}
+    assert asked == {path for (_, path), data in zip(pages, small, strict=True) if sha256(data) not in had}
+    version = latest(tmp_path)
+    assert set(ends(version).values()) == {("done", "")} and len(table(version, "faces")) == 8

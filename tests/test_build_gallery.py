@@ -81,7 +81,7 @@ def test_the_stages_reconcile(gallery):
     stages = run_json(latest(gallery))["stages"]
     assert stages["list"]["items_in"] == 93
     assert stages["detect"] | {"seconds": None} == {
-        "items_in": 93, "items_out": 92, "lost": {"no_face": 1}, "seconds": None
+        "items_in": 93, "items_out": 92, "lost": {"no_face": 1}, "noted": {}, "seconds": None
     }  # fmt: skip
     assert stages["encode"]["items_in"] == stages["encode"]["items_out"] == 92
 

@@ -494,3 +494,35 @@ def test_every_item_of_a_big_site_ends_as_it_must():
         assert wrong == {}
         assert {type(pages[place]) for place in expected if site.url(*place) in left} == {Redirect}
         assert max(site.most_at_once(host) for host, _ in expected) <= 4
+
+
+# --- patience ---------------------------------------------------------------------------------------------------------
+
+
+def test_patience_shrinks_with_what_hangs_but_not_below_what_the_host_needs():
+    pages = {(HOST, "/slow.jpg"): Slow(0.03, GOOD), (HOST, "/1.jpg"): Silent(), (HOST, "/2.jpg"): Silent()}
+    with WebSite(pages) as site:
+        policy = FetchPolicy(
+            host_rate=0, retries=0, robots=False, total_seconds=1, addresses=site.addresses, allow_private_hosts=True
+        )
+        with contextlib.closing(WebClient(policy)) as web:
+            host = Host(HOST, web, policy)
+            assert host.patience == 1
+            for number, patience in ((1, 1 / 3), (2, 1 / 6)):
+                with pytest.raises(WebFault) as caught:
+                    host.get(site.url(HOST, f"/{number}.jpg"), accept="image/*")
+                assert caught.value.reason == Reason.TIMEOUT
+                assert host.patience == pytest.approx(patience)
+            assert str(caught.value) == "not had within 0.333333 s"
+            for _ in range(2):
+                host.get(site.url(HOST, "/slow.jpg"), accept="image/*")
+            assert 10 * 0.03 <= host.patience <= 1
+
+
+def test_hanging_photos_do_not_take_their_full_time_one_after_the_other():
+    pages = {(HOST, f"/{number}.jpg"): Silent() for number in range(12)}
+    started = time.monotonic()
+    with crawling(pages, total_seconds=2, host_connections=2, host_failures=100) as (site, crawl):
+        reasons = endings(site, crawl, [(HOST, f"/{number}.jpg") for number in range(12)])
+    assert reasons == [Reason.TIMEOUT] * 12
+    assert time.monotonic() - started < 12 / 2 * 2  # as long as they would take with the first ones' patience

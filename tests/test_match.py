@@ -77,7 +77,15 @@ def test_results_have_the_schema_and_a_run_report(matched):
     assert pq.read_schema(matched / "matches-00000-of-00001.parquet").equals(schemas.MATCHES)
     assert pq.read_schema(matched / "ledger-00000-of-00001.parquet").equals(schemas.LEDGER)
     report = json.loads((matched / "run.json").read_text())
-    assert report["items"] == {"items": 25, "statuses": {"done": 25}, "reasons": {}, "faces": 25}
+    assert report["items"] == {
+        "items": 25,
+        "statuses": {"done": 25},
+        "reasons": {},
+        "faces": 25,
+        "photos_done": 25,
+        "kinds": {"photo": 25},
+        "flags": {},
+    }
     assert sorted(path.name for path in matched.iterdir()) == [
         "ledger-00000-of-00001.parquet", "matches-00000-of-00001.parquet", "matches.csv", "run.json"
     ]  # fmt: skip

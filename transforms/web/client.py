@@ -126,6 +126,7 @@ class WebClient:
         headers: Mapping[str, str] | None = None,
         params: Mapping[str, str] | None = None,
         max_bytes: int = 0,
+        seconds: float = 0.0,
         may_ask: Callable[[str], None] = lambda url: None,
         look_at: Callable[[Mapping[str, str]], None] = lambda headers: None,
         told: Callable[[WebFault], None] = lambda fault: None,
@@ -139,6 +140,7 @@ class WebClient:
           headers: More headers, such as those of a conditional request. What cannot be sent is left out.
           params: Query parameters to add.
           max_bytes: Cap on the decoded body; 0 for the policy's.
+          seconds: Time for each request, from when it is sent; 0 for as much as is left of the policy's time in all.
           may_ask: Called with each URL before it is asked for; raises to refuse.
           look_at: Called with the headers of an answer before its body is read; raises to refuse.
           told: Called with each fault that is waited out.
@@ -155,7 +157,7 @@ class WebClient:
         if accept.startswith("image/"):
             wanted["Accept-Encoding"] = "identity"
         wanted.update((name, value) for name, value in (headers or {}).items() if _can_be_sent(value))
-        asked = _Question(wanted, max_bytes or self._policy.max_bytes, may_ask, look_at, stay)
+        asked = _Question(wanted, max_bytes or self._policy.max_bytes, seconds, may_ask, look_at, stay)
         waited_out: list[WebFault] = []
 
         def before_sleep(state: tenacity.RetryCallState) -> None:
@@ -180,9 +182,10 @@ class WebClient:
     def _ask(self, url: str, asked: "_Question", deadline: "_Deadline") -> Answer:
         for _ in range(self._policy.redirects + 1):
             asked.may_ask(url)
-            with self._send(url, asked, deadline) as response:
+            mine = _Deadline(min(asked.seconds, deadline.left())) if asked.seconds else deadline
+            with self._send(url, asked, mine) as response:
                 if not response.is_redirect:
-                    return self._answer(url, response, asked, deadline)
+                    return self._answer(url, response, asked, mine)
                 following = _redirect(url, response.headers["Location"])
             if asked.stay and host_of(following) != host_of(url):
                 raise Moved(following)
@@ -228,6 +231,7 @@ class WebClient:
 class _Question:
     headers: Mapping[str, str]
     max_bytes: int
+    seconds: float
     may_ask: Callable[[str], None]
     look_at: Callable[[Mapping[str, str]], None]
     stay: bool

@@ -37,6 +37,8 @@ class Host:
         self._next = 0.0
         self._failures = 0
         self._last_failure = ""
+        self._hung = 0
+        self._slowest = 0.0
         self._lock = threading.Lock()
         self._robots_locks: dict[str, threading.Lock] = collections.defaultdict(threading.Lock)
 
@@ -55,6 +57,16 @@ class Host:
         in_time = int(_SHARE_WAITED * self._policy.total_seconds / self._interval)
         return max(1, min(self._policy.host_connections, in_time))
 
+    @property
+    def patience(self) -> float:
+        """Seconds that a request may take.
+
+        All that the policy allows, until items hang; then the less the more have done so, for each holds one of the few
+        connections, but ten times as long as the slowest that came.
+        """
+        total = self._policy.total_seconds
+        return min(total, max(total / (3 * self._hung), 10 * self._slowest)) if self._hung else total
+
     def get(self, url: str, **how: Any) -> Answer:
         """Asks as `WebClient.get` does, and as the host wants it.
 
@@ -67,13 +79,17 @@ class Host:
                 Reason.HOST_FAILING,
                 f"left alone after {self._policy.host_failures} failures in a row, the last {self._last_failure}",
             )
+        start = time.monotonic()
         try:
             look_at = robots.check_headers if self._policy.opt_outs else (lambda headers: None)
-            answer = self._client.get(url, may_ask=self._may_ask, look_at=look_at, told=self._told, **how)
+            answer = self._client.get(
+                url, may_ask=self._may_ask, look_at=look_at, told=self._told, seconds=self.patience, **how
+            )
         except WebFault as fault:
             self._told(fault)
             self._count(fault)
             raise
+        self._slowest = max(self._slowest, time.monotonic() - start)
         self._failures = 0
         return answer
 
@@ -122,6 +138,7 @@ class Host:
                 self._next = max(self._next, time.monotonic() + fault.retry_after)
 
     def _count(self, fault: WebFault) -> None:
+        self._hung += fault.reason == Reason.TIMEOUT
         if fault.of_host:
             self._failures += 1
             self._last_failure = str(fault.reason)
