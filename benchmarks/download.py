@@ -97,7 +97,7 @@ def make_peer() -> None:
     if (PEER / "bin" / "img2dataset").exists():
         return
     venv.create(PEER, with_pip=True, clear=True)
-    subprocess.run([PEER / "bin" / "python", "-m", "pip", "install", "--quiet", "img2dataset"], check=True)
+    subprocess.run([PEER / "bin" / "python", "-m", "pip", "install", "--quiet", "img2dataset==1.47.0"], check=True)
 
 
 @contextlib.contextmanager

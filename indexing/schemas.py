@@ -85,7 +85,20 @@ class Flag(enum.StrEnum):
 
 
 # Reasons that lie in the place and not in the file: the next run may find it otherwise.
-OF_THE_PLACE = frozenset((Reason.NOT_FOUND, Reason.UNREADABLE))
+OF_THE_PLACE = frozenset(
+    (
+        Reason.NOT_FOUND,
+        Reason.UNREADABLE,
+        Reason.ROBOTS_UNREACHABLE,
+        Reason.NO_SUCH_HOST,
+        Reason.CONNECTION_FAILED,
+        Reason.TLS_ERROR,
+        Reason.TIMEOUT,
+        Reason.RATE_LIMITED,
+        Reason.SERVER_ERROR,
+        Reason.HOST_FAILING,
+    )
+)
 
 
 LEDGER = pa.schema(

@@ -1,12 +1,12 @@
 """Command lines: what all commands share."""
 
 import argparse
+import atexit
 import hashlib
 import ipaddress
 import os
 import pathlib
 import sys
-import tempfile
 from typing import NoReturn
 
 from celebface.indexing.storage import absolute
@@ -19,6 +19,7 @@ from celebface.transforms.lists import Columns
 from celebface.transforms.web.policy import FetchPolicy
 
 LOCAL_RUNNER = "DirectRunner"
+_MOST_OF_STDIN = 256 * 2**20
 
 
 class UsageError(Exception):
@@ -191,9 +192,10 @@ def fetch_policy(args: argparse.Namespace) -> FetchPolicy:
             allow_private_hosts=args.allow_private_hosts,
             addresses=tuple(args.resolve),
         )
-        policy.user_agent.encode("ascii")
     except ValueError as error:
         raise UsageError(str(error)) from error
+    if not policy.contact.isascii():
+        raise UsageError("--contact must be ASCII, as it is sent in a header")
     return policy
 
 
@@ -205,16 +207,22 @@ def host_address(text: str) -> tuple[str, str]:
     return host.lower(), str(ipaddress.ip_address(address.strip("[]")))
 
 
-def stdin_place(cache: pathlib.Path) -> str:
-    """Keeps what comes on stdin in a file, named by its content, where workers can read it."""
-    folder = cache / "stdin"
-    folder.mkdir(parents=True, exist_ok=True)
-    digest = hashlib.sha256()
-    with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
-        while chunk := sys.stdin.buffer.read(1 << 20):
-            digest.update(chunk)
-            file.write(chunk)
-    return str(pathlib.Path(file.name).replace(folder / f"stdin-{digest.hexdigest()[:16]}.list"))
+def stdin_place() -> str:
+    """Keeps what comes on stdin in a hidden file in the current folder, named by its content, until the program ends.
+
+    Workers read it there, relative paths in it are those of this folder, and the same command finds the parts of a run
+    that was killed.
+    """
+    data = sys.stdin.buffer.read(_MOST_OF_STDIN + 1)
+    if len(data) > _MOST_OF_STDIN:
+        raise UsageError(f"more than {_MOST_OF_STDIN >> 20} MiB on stdin; put them into a file")
+    place = pathlib.Path(f".celebface-stdin-{hashlib.sha256(data).hexdigest()[:16]}").absolute()
+    try:
+        place.write_bytes(data)
+    except OSError as error:
+        raise UsageError(f"what comes on stdin cannot be kept in {place.parent}: {error.strerror}") from error
+    atexit.register(place.unlink, missing_ok=True)
+    return str(place)
 
 
 def add_cache_flag(parser: argparse.ArgumentParser) -> None:

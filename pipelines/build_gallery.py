@@ -102,6 +102,9 @@ def parse_args(argv: Sequence[str]) -> tuple[BuildGalleryConfig, list[str]]:
     )
     parser.add_argument("--provider_url", default="", metavar="URL", help="another place of the provider")
     parser.add_argument(
+        "--provider_language", default="en", metavar="CODE", help="language of the names (default: %(default)s)"
+    )
+    parser.add_argument(
         "--per_person",
         type=arguments.positive,
         default=20,
@@ -161,12 +164,12 @@ def parse_args(argv: Sequence[str]) -> tuple[BuildGalleryConfig, list[str]]:
     try:
         gallery = storage.absolute(storage.join(args.output_root, publish.check_name(args.name)))
         storage.resolve(gallery)
-        provider = make_provider(args.provider, args.provider_url) if args.provider else None
+        provider = make_provider(args.provider, args.provider_url, args.provider_language) if args.provider else None
         reuse = _reuse(args.reuse, args.retry, gallery) if args.reuse else None
     except (ValueError, storage.StorageError, BadProvider, BadBundle) as error:
         raise UsageError(str(error)) from error
     places = args.source or [arguments.sample(args.cache, "train")]
-    places = [arguments.stdin_place(args.cache) if place == "-" else absolute_place(place) for place in places]
+    places = [arguments.stdin_place() if place == "-" else absolute_place(place) for place in places]
     source = ItemSource(
         tuple(places),
         labelled=True,
@@ -284,7 +287,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _staging(config: BuildGalleryConfig, card: EncoderCard) -> str:
-    decides = [config.intake, config.reader, config.precision, config.shards, config.near, card.encoder_id]
+    decides = [config.intake.decides(), config.reader, config.precision, config.shards, config.near, card.encoder_id]
     return report.staging_folder(config.gallery, decides)
 
 

@@ -1,13 +1,14 @@
 """The first half of both pipelines: whatever names photos, to their bytes."""
 
 import dataclasses
-import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
 
 from celebface.indexing.schemas import Kind
+from celebface.pipelines import report
 from celebface.pipelines.arguments import UsageError
 from celebface.transforms import scrape, search
 from celebface.transforms.fetch import FetchPhotos
@@ -16,7 +17,7 @@ from celebface.transforms.records import ItemRef
 from celebface.transforms.resume import CollapseRepeats, ResumeItems, Reuse
 from celebface.transforms.scrape import ScrapePages
 from celebface.transforms.search import SearchImages
-from celebface.transforms.sources import ItemSource, ListItems, NoSuchSource, check, list_items, may_name_web
+from celebface.transforms.sources import ItemSource, ListItems, list_items, may_name_web, peek
 from celebface.transforms.web.policy import FetchPolicy
 from celebface.transforms.web.providers import ImageProvider
 
@@ -44,6 +45,11 @@ class Intake:
     reuse: Reuse | None = None
     sample: int = 0
     provider_is_ours: bool = False
+
+    def decides(self) -> dict[str, Any]:
+        """What its rows depend on: all but the manners, which may be others when a killed run goes on."""
+        limits = [self.web.max_bytes, self.web.robots, self.web.opt_outs] if self.web else []
+        return {**report.as_json(dataclasses.replace(self, web=None)), "web": limits}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,16 +81,14 @@ def look_ahead(intake: Intake, limit: int) -> tuple[Intake, int]:
       NoSuchSource: If a place does not exist, a list cannot be read, or there is no item at all.
       UsageError: If the web is to be asked and nobody is named who asks.
     """
-    check(intake.source)
-    items = list(itertools.islice(list_items(intake.source), limit))
-    if not items:
-        raise NoSuchSource(f"there is no photo in {', '.join(intake.source.places)}")
+    count = peek(intake.source, limit)
     if not may_name_web(intake.source):
-        return dataclasses.replace(intake, web=None), len(items)
-    asks = any(item.is_web or item.kind != Kind.PHOTO for item in items)
-    if asks and intake.web and not intake.web.contact:
+        return dataclasses.replace(intake, web=None), count
+    # All items are looked at: the first that the web is asked for may come late.
+    asks = (item.is_web or item.kind != Kind.PHOTO for item in list_items(intake.source))
+    if intake.web and not intake.web.contact and any(asks):
         raise UsageError("photos from the web need --contact: a mail address or URL that a site's owner can turn to")
-    return intake, len(items)
+    return intake, count
 
 
 def take_in(pipeline: beam.Pipeline, intake: Intake, staging: str, rows: pa.Schema, shards: int) -> TakenIn:

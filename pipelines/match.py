@@ -135,7 +135,7 @@ def parse_args(argv: Sequence[str]) -> tuple[MatchConfig, list[str]]:
         raise UsageError(str(error)) from error
     if output in map(absolute_place, places):
         parser.error(f"{args.output} holds the photos; name another folder with --output")
-    places = [arguments.stdin_place(args.cache) if place == "-" else absolute_place(place) for place in places]
+    places = [arguments.stdin_place() if place == "-" else absolute_place(place) for place in places]
     source = ItemSource(
         tuple(places),
         excluded=(output,),
@@ -259,5 +259,5 @@ def _check_output(output: str) -> None:
 
 
 def _staging(config: MatchConfig, terms: Terms) -> str:
-    decides = [config.intake, config.reader, config.shards, config.top_k, terms]
+    decides = [config.intake.decides(), config.reader, config.shards, config.top_k, terms]
     return report.staging_folder(config.output, decides)

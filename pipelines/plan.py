@@ -18,7 +18,7 @@ from celebface.pipelines.intake import Intake
 from celebface.pipelines.report import LedgerCounts
 from celebface.pipelines.summary import counted
 from celebface.pipelines.text import plain
-from celebface.transforms import detect, encode, fetch, sources
+from celebface.transforms import detect, encode, fetch, scrape, search, sources
 from celebface.transforms.metrics import FOUND
 from celebface.transforms.plan import STAGE, HostPlan, PlanHosts, read_plans
 from celebface.transforms.resume import CollapseRepeats
@@ -43,6 +43,7 @@ def show_plan(out: Console, intake: Intake, beam_argv: Sequence[str], staging: s
 
         done = execution.run(build, beam_argv, 0, "build-gallery --dry_run")
         plans = read_plans(file)
+        storage.delete_file(file)
     _print_plan(out, plans, done, intake.web or FetchPolicy())
 
 
@@ -94,15 +95,18 @@ def print_prediction(out: Console, folder: str, intake: Intake, done: RunReport,
     listed = stages[sources.STAGE].items_out
     taken = min(intake.sample, listed)
     share = listed / max(1, taken)
+    photos = 0
     hosts: collections.Counter[str] = collections.Counter()
     for shard in report.shards(folder, "ledger"):
         for row in report.read_rows(shard, ["uri", "kind", "stage"]):
-            if row["kind"] == Kind.PHOTO and row["uri"].startswith("http"):
+            if row["kind"] != Kind.PHOTO or row["stage"] == sources.STAGE:  # what listing lost is that of the whole
+                continue
+            photos += 1
+            if row["uri"].startswith("http"):
                 hosts[host_of(row["uri"])] += 1
     work = sum(sum(stages[step.STAGE].seconds.values()) for step in (detect, encode)) / max(1, done.workers)
     rate = intake.web.host_rate if intake.web else 0.0
     polite = max(hosts.values(), default=0) / rate if rate else 0.0
-    photos = ledger.kinds.get(Kind.PHOTO, 0)
     size = sum(storage.checksum(storage.join(folder, name))[1] for name in storage.list_files(folder))
     out.print(f"the sample is {taken} of {listed} items; the whole is expected to have", markup=False)
     for line in (
@@ -113,7 +117,7 @@ def print_prediction(out: Console, folder: str, intake: Intake, done: RunReport,
         f"busiest host; {duration(done.wall_seconds * share)} at most, at the sample's pace",
     ):
         out.print(f"  {line}", markup=False)
-    found = sum(stages[name].noted.get(FOUND, 0) for name in ("scrape", "search"))
+    found = sum(stages[name].noted.get(FOUND, 0) for name in (scrape.STAGE, search.STAGE))
     if found:
         out.print(f"  pages and searches of the sample gave {counted(found, 'photo')}", markup=False)
     out.print("nothing was published", markup=False)

@@ -236,10 +236,9 @@ def web(photos, tmp_path_factory):
 def test_a_build_of_lists_and_pages_tells_what_it_did(web):
     assert (web.ran.code, web.ran.err) == (0, "")
     lines = web.ran.out.splitlines()
-    assert lines[:2] == [
-        "7 pages",
-        "17 photos: 9 with faces (9 faces), 11 rejected, 4 skipped",
-    ]
+    assert lines[0] == "7 pages"
+    assert lines[1].startswith("18 photos: 10 with faces (10 faces)")
+    assert f"  Chris Evans ({web.row('people.csv:5')['identity_id']})" in "".join(f"  {line}" for line in lines)
     assert lines[-1] == f"published {web.version}"
 
 
@@ -359,7 +358,7 @@ def test_match_ranks_people_of_one_name_each_for_themselves(web, photos, tmp_pat
     assert missing == {str(tmp_path / "probes" / "ben.jpg"): "", str(tmp_path / "probes" / "missing.jpg"): "not_found"}
 
 
-def test_match_takes_urls(web, tmp_path):
+def test_match_takes_urls(web, tmp_path, monkeypatch):
     urls = [web.site.url("photos.test", path) for path in ("/zoe.jpg", "/missing.jpg")]
     ran = run("match", *urls, f"--gallery={web.version}", f"--output={tmp_path / 'out'}", "--top_k=1", *WEB)
     assert (ran.code, ran.err) == (0, "")
@@ -368,6 +367,11 @@ def test_match_takes_urls(web, tmp_path):
     assert row["distance"] == pytest.approx(0, abs=1e-6)
     ledger = {row["uri"]: (row["status"], row["reason"]) for row in table(tmp_path / "out", "ledger")}
     assert ledger == {urls[0]: ("done", ""), urls[1]: ("rejected", "not_found")}
+
+    monkeypatch.delenv("CELEBFACE_CONTACT", raising=False)
+    ran = run("match", *urls, f"--gallery={web.version}", f"--output={tmp_path / 'other'}", *WEB[1:])
+    assert (ran.code, ran.out, ran.err.count("\n")) == (2, "", 1)
+    assert "--contact" in ran.err and not (tmp_path / "other").exists()
 
 
 def test_two_processes_give_the_same_bytes(web, tmp_path):
@@ -454,6 +458,16 @@ def test_each_name_has_a_row_that_says_what_was_found(searched):
     }  # fmt: skip
     assert [found[name]["items_in"] for name in ("list", "resume", "fetch", "detect", "encode")] == [4, 3, 3, 3, 3]
     assert ran.out.startswith("4 names\n3 photos: 3 with faces (3 faces)")
+
+
+def test_a_provider_of_ones_own_opens_no_private_host_for_photos(provider, names, tmp_path):
+    how = ["--provider=wikimedia", f"--provider_url={provider.url}", "--contact=tests@example.org", "--host_rate=0"]
+    assert build(names, tmp_path, *how).code == 1
+    (failed,) = (tmp_path / "celebrities").glob("failed-*")
+    reasons = collections.Counter((row["kind"], row["reason"]) for row in table(failed, "ledger"))
+    assert reasons == {
+        ("name", ""): 2, ("name", "unknown_person"): 1, ("name", "duplicate"): 1, ("photo", "private_address"): 4
+    }  # fmt: skip
 
 
 def contents(folder: pathlib.Path) -> bytes:

@@ -35,15 +35,38 @@ WRONG = {
     "no pairs file": "evaluate --images {tmp} --pairs {tmp}/nowhere",
     "missing required flag": "evaluate --images {tmp}",
     "wrong archive": "fetch-models --cache {tmp}/cache --archive {tmp}/one/x.jpg",
+    "nobody named who asks the web": "build-gallery --source {tmp}/people.csv",
+    "contact that cannot be sent": "build-gallery --source {tmp}/people.csv --contact jürgen@example.org",
+    "list on the web": "build-gallery --source https://photos.test/people.csv --contact a@example.org",
+    "list without its column": "build-gallery --source {tmp}/people.csv --contact a@example.org --url_column photo",
+    "list of something else": "build-gallery --source {tmp}/pairs.txt --source_format csv",
+    "folder as a list": "build-gallery --source {tmp}/one --source_format csv",
+    "no such format of lists": "build-gallery --source {tmp}/people.csv --source_format xml",
+    "no such provider": "build-gallery --source {tmp}/people.csv --contact a@example.org --provider bing",
+    "place of a provider": "build-gallery --source {tmp}/people.csv --provider wikimedia --provider_url ftp://a.test",
+    "provider of a match": "match {tmp}/one --provider wikimedia",
+    "host without its address": "build-gallery --source {tmp}/people.csv --resolve photos.test",
+    "address that is none": "build-gallery --source {tmp}/people.csv --resolve photos.test:here",
+    "rate below none": "build-gallery --source {tmp}/people.csv --host_rate -1",
+    "no time to fetch": "build-gallery --source {tmp}/people.csv --fetch_seconds 0",
+    "retries below none": "match {tmp}/one --fetch_retries -1",
+    "version that is not there": "build-gallery --source {tmp}/one --reuse v1",
+    "version elsewhere": "build-gallery --source {tmp}/one --reuse ../v1",
+    "no such kind of retry": "build-gallery --source {tmp}/one --retry sometimes",
+    "no such kind of near duplicates": "build-gallery --source {tmp}/one --near_duplicates some",
+    "sample of nothing": "build-gallery --source {tmp}/one --sample 0",
+    "nothing of a page": "build-gallery --source {tmp}/one --per_page 0",
 }
 
 
 @pytest.mark.parametrize("command", WRONG.values(), ids=WRONG.keys())
-def test_wrong_usage_is_one_line_and_exit_2(command, tmp_path, capsys):
+def test_wrong_usage_is_one_line_and_exit_2(command, tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("CELEBFACE_CONTACT", raising=False)
     (tmp_path / "empty").mkdir()
     (tmp_path / "one").mkdir()
     (tmp_path / "one" / "x.jpg").write_bytes(b"x")
     (tmp_path / "pairs.txt").write_text("A\t1\t2\nA\t1\tB\t2\n")
+    (tmp_path / "people.csv").write_text("name,url\nAnn,https://photos.test/1.jpg\n")
     try:
         code = cli.main(shlex.split(command.format(tmp=tmp_path)))
     except SystemExit as error:

@@ -13,6 +13,7 @@ from provider_site import ProviderSite
 from celebface.indexing.schemas import Reason
 from celebface.transforms.records import Person
 from celebface.transforms.web import google, providers
+from celebface.transforms.web import wikimedia as wikimedia_module
 from celebface.transforms.web.client import WebClient
 from celebface.transforms.web.policy import FetchPolicy, WebFault
 from celebface.transforms.web.providers import BadProvider, FoundImage, FoundPerson, make_provider
@@ -36,10 +37,19 @@ def key(monkeypatch) -> str:
     return provider_site.KEY
 
 
+_waited: list[list[float]] = []
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch):
+    """A clock that only notes how long a provider would have waited."""
+    monkeypatch.setattr(wikimedia_module, "_sleep", lambda seconds: _waited[-1].append(seconds))
+
+
 def wikimedia(site: ProviderSite, waits: list[float] | None = None, language: str = "en"):
-    """The provider, with a clock that only notes how long it would have waited."""
-    provider = make_provider("wikimedia", site.url, language)
-    return dataclasses.replace(provider, sleep=(waits if waits is not None else []).append)
+    """The provider; how long it waits goes into a list."""
+    _waited[:] = [[] if waits is None else waits]
+    return make_provider("wikimedia", site.url, language)
 
 
 def names(found: FoundPerson) -> list[str]:
@@ -508,9 +518,10 @@ def test_google_s_quota_ends(client, key):
     with ProviderSite({"Ann": ANN}, page_size=1, google_quota=4) as site:
         provider = make_provider("google", site.url)
         assert names(provider.find(Person.of("Ann"), 3, client.get)) == in_order("Ann")
+        assert names(provider.find(Person.of("Ann"), 3, client.get)) == ["Ann.jpg"]  # what was found before it ended
         fault = refused(provider.find, Person.of("Ann"), 3, client.get)
     assert (fault.reason, str(fault), fault.of_host) == (Reason.QUOTA_EXCEEDED, "status 429", True)
-    assert len(site.requests) == 5
+    assert len(site.requests) == 6
 
 
 @pytest.mark.parametrize(

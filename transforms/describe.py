@@ -32,15 +32,9 @@ def describe(photo: EmbeddedPhoto, encoder_id: str) -> Outcome:
     rows = [
         {
             "face_id": face_id(sha256, person.identity_id, number),
-            "identity": person.name,
-            "identity_id": person.identity_id,
-            "external_id": person.external_id,
-            "aliases": list(person.aliases),
+            **ref.described(),
             "image_id": image_id(sha256),
             "uri": printable(ref.uri),
-            "source_page": ref.provenance.page,
-            "licence": ref.provenance.licence,
-            "author": ref.provenance.author,
             "content_sha256": sha256,
             "image_width": found.width,
             "image_height": found.height,

@@ -12,12 +12,13 @@ from typing import Any
 
 import apache_beam as beam
 
-from celebface.indexing.schemas import Reason
+from celebface.indexing.schemas import OF_THE_PLACE, Reason
 from celebface.transforms import progress
 from celebface.transforms.hosts import AskHostsDoFn, Wanted, ask_in_rounds
 from celebface.transforms.metrics import TAKEN_OVER, StageMetrics
 from celebface.transforms.records import ItemRef
-from celebface.transforms.staged import Known, StagedRow, write_photos
+from celebface.transforms.staged import Known, StagedRow, taken_over, write_photos
+from celebface.transforms.web.client import validator
 from celebface.transforms.web.crawl import Host
 from celebface.transforms.web.policy import FetchPolicy, WebFault
 
@@ -77,25 +78,31 @@ def fetch_photo(host: Host, wanted: Wanted) -> FetchedPhoto | tuple[int, StagedR
     """Asks for one photo.
 
     Returns:
-      The photo; or its outcome in an earlier version, if it has not changed since.
+      The photo; or its outcome in an earlier version, if it has not changed since or cannot be asked for just now.
 
     Raises:
       WebFault: If it cannot be had.
       Moved: If it is to be asked for elsewhere.
     """
     known = wanted.known
-    answer = host.get(wanted.url, accept=_ACCEPT, headers=_conditions(known), stay=True)
-    if answer.status == 304 and known and known.place:
-        return known.shard, known.place
+    try:
+        answer = host.get(wanted.url, accept=_ACCEPT, headers=_conditions(known), stay=True)
+    except WebFault as fault:
+        if known and fault.reason in OF_THE_PLACE - {Reason.NOT_FOUND}:  # its host is in trouble, it may still be there
+            return taken_over(wanted.ref, known)
+        raise
+    if answer.status == 304 and known:
+        return taken_over(wanted.ref, known)
     check_body(answer.body)
     ref = dataclasses.replace(
         wanted.ref,
-        etag=answer.headers.get("ETag", ""),
-        last_modified=answer.headers.get("Last-Modified", ""),
+        etag=validator(answer.headers.get("ETag", "")),
+        last_modified=validator(answer.headers.get("Last-Modified", "")),
         content_sha256=hashlib.sha256(answer.body).hexdigest(),
     )
-    if known and known.place and known.content_sha256 == ref.content_sha256:
-        return known.shard, dataclasses.replace(known.place, validators=(ref.etag, ref.last_modified))
+    if known and known.content_sha256 == ref.content_sha256:
+        changed = dataclasses.replace(known, etag=ref.etag, last_modified=ref.last_modified)
+        return taken_over(wanted.ref, changed, restate=True)
     return FetchedPhoto(ref, answer.body)
 
 

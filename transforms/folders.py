@@ -55,11 +55,6 @@ class ListedFile:
     fault: Reason = Reason.NONE
 
 
-def is_stored(place: str) -> bool:
-    """Whether a place is in an object store."""
-    return place.startswith(("s3://", "gs://"))
-
-
 def suffix_of(uri: str) -> str:
     """The suffix of a file's name, in small letters."""
     return os.path.splitext(uri)[1].lower()
@@ -72,7 +67,7 @@ def has_magic(place: str) -> bool:
 
 def folder_name(uri: str) -> str:
     """The name of the folder that a file lies in; empty at the top of a store's bucket."""
-    if is_stored(uri):
+    if storage.is_stored(uri):
         _, *folders, _ = uri.split("://", 1)[1].split("/")
         return folders[-1] if folders else ""
     return os.path.basename(os.path.dirname(uri))
@@ -102,7 +97,7 @@ def list_folder(folder: str, root: str, excluded: Sequence[str], named: Collecti
     Raises:
       StorageError: If a store does not answer.
     """
-    files = _walk_store(folder, excluded) if is_stored(folder) else _walk(folder, excluded)
+    files = _walk_store(folder, excluded) if storage.is_stored(folder) else _walk(folder, excluded)
     for path, revision, fault in files:
         if path not in named:
             fault = fault or _fault_of_name(path)

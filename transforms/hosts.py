@@ -5,10 +5,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.transforms.window import GlobalWindow
-from apache_beam.utils.windowed_value import WindowedValue
 
 from celebface.indexing.schemas import Reason
+from celebface.transforms.bundles import at_the_end
 from celebface.transforms.metrics import StageMetrics
 from celebface.transforms.records import ItemRef, Outcome, rejected
 from celebface.transforms.staged import Known
@@ -71,6 +70,7 @@ class AskHostsDoFn(beam.DoFn):
         for wanted in items:
             self._crawl.add(host, wanted)
             yield from self._sort(self._crawl.results(down_to=_IN_HAND))
+        self._crawl.end(host)
 
     def finish_bundle(self):
         if self._crawl is None:
@@ -136,12 +136,3 @@ def ask_in_rounds(
 
 def _by_host(wanted: Wanted) -> tuple[str, Wanted]:
     return host_of(wanted.url), wanted
-
-
-def at_the_end(elements: Iterable[Any]) -> Iterator[Any]:
-    """Elements as `finish_bundle` must yield them."""
-    window = GlobalWindow()
-    for element in elements:
-        tagged = isinstance(element, beam.pvalue.TaggedOutput)
-        value = WindowedValue(element.value if tagged else element, window.max_timestamp(), [window])
-        yield beam.pvalue.TaggedOutput(element.tag, value) if tagged else value

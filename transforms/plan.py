@@ -8,7 +8,7 @@ import apache_beam as beam
 
 from celebface.indexing import storage
 from celebface.indexing.schemas import Kind
-from celebface.transforms.hosts import AskHostsDoFn, Wanted
+from celebface.transforms.hosts import ROUNDS, AskHostsDoFn, Wanted
 from celebface.transforms.records import ItemRef
 from celebface.transforms.web.client import host_of
 from celebface.transforms.web.crawl import Host
@@ -101,7 +101,7 @@ class _PlanHostsDoFn(AskHostsDoFn):
     """One item a host: all that it would be asked for."""
 
     def __init__(self, policy: FetchPolicy):
-        super().__init__(STAGE, policy, round_number=0)
+        super().__init__(STAGE, policy, round_number=ROUNDS - 1)
 
     def process(self, keyed):
         host, items = keyed

@@ -13,7 +13,7 @@ import apache_beam as beam
 
 from celebface.indexing import storage
 from celebface.indexing.schemas import Reason
-from celebface.transforms.hosts import at_the_end
+from celebface.transforms.bundles import at_the_end
 from celebface.transforms.metrics import StageMetrics
 from celebface.transforms.records import EncodedPhoto, ItemRef, Outcome, rejected
 from celebface.transforms.staged import StoredBytes, read_stored

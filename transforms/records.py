@@ -42,7 +42,8 @@ NOBODY = Person()
 
 
 def _normal(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFC", text).split())
+    visible = "".join(character for character in text if character.isspace() or unicodedata.category(character) != "Cc")
+    return " ".join(unicodedata.normalize("NFC", visible).split())
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -99,6 +100,26 @@ class ItemRef:
             [os.fsencode(uri), person.identity_id.encode(), *([kind.encode()] if kind != "photo" else [])]
         )
         return ItemRef(hashlib.sha256(name).hexdigest()[:16], uri, kind, person, **fields)
+
+    def named(self) -> dict[str, str]:
+        """Who is on it and where it was named, as columns of the ledger."""
+        return {
+            "identity": self.person.name,
+            "identity_id": self.person.identity_id,
+            "origin": self.origin,
+        }
+
+    def described(self) -> dict[str, Any]:
+        """Who is on it and where it is from, as columns of faces."""
+        return {
+            "identity": self.person.name,
+            "identity_id": self.person.identity_id,
+            "external_id": self.person.external_id,
+            "aliases": list(self.person.aliases),
+            "source_page": self.provenance.page,
+            "licence": self.provenance.licence,
+            "author": self.provenance.author,
+        }
 
     @property
     def is_web(self) -> bool:
@@ -175,15 +196,13 @@ class Outcome:
             "item_id": self.ref.item_id,
             "kind": str(self.ref.kind),
             "uri": printable(self.ref.uri),
-            "identity": self.ref.person.name,
-            "identity_id": self.ref.person.identity_id,
+            **self.ref.named(),
             "status": str(self.status),
             "stage": self.stage,
             "reason": str(self.reason),
             "detail": self.detail,
             "faces": self.faces,
             "flag": "",
-            "origin": self.ref.origin,
             "content_sha256": self.ref.content_sha256,
             "revision": self.ref.revision,
             "etag": self.ref.etag,
@@ -204,6 +223,11 @@ def skipped(ref: ItemRef, stage: str, reason: Reason, detail: str) -> Outcome:
 def kept_faces(kept: int, found: int) -> str:
     """What the ledger says of a photo that is done: nothing, or how many of its faces were left out."""
     return f"{found - kept} of {found} faces left out" if found > kept else ""
+
+
+def photos_found(count: int) -> str:
+    """What the ledger says of a page or name that is done."""
+    return f"{count} photo{'' if count == 1 else 's'} found"
 
 
 def printable(uri: str) -> str:

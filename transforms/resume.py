@@ -26,13 +26,16 @@ from celebface.transforms.staged import (
     PUBLISHED,
     Known,
     StagedRow,
+    digest,
     part_name,
     read_photo_keys,
     shard_of,
     staging_schema,
+    taken_over,
 )
 
 STAGE = "resume"
+NOTHING = ItemRef.of("")
 RETRY = ("failed", "all", "none")
 
 
@@ -107,15 +110,32 @@ def _outcome_keys(part: str) -> Iterator[tuple[str, Known]]:
     with pa.ipc.open_file(storage.open_input(part)) as reader:
         for number in range(reader.num_record_batches):
             batch = reader.get_batch(number)
-            for row, record in enumerate(batch.select([*columns, "identity_id", "identity"]).to_pylist()):
+            descriptions = _descriptions(batch)
+            for row, record in enumerate(batch.select([*columns, *NOTHING.named()]).to_pylist()):
                 sha256 = record["content_sha256"] if record["faces"] else ""
                 place = StagedRow(part, number, row, sha256, record["identity_id"], record["identity"])
                 known = Known(
                     **{name: record[name] for name in columns[1:-1]},
                     place=place,
                     published=posixpath.basename(part).startswith(f"{PUBLISHED}-"),
+                    named=digest({name: record[name] for name in NOTHING.named()}),
+                    described=descriptions[row],
                 )
                 yield record["item_id"], known
+
+
+def _descriptions(batch: pa.RecordBatch) -> list[str]:
+    """Digests of how each item's rows are described; empty for items without rows, and tables that do not tell."""
+    rows = batch["rows"]
+    names = list(NOTHING.described())
+    if any(rows.type.value_type.get_field_index(name) < 0 for name in names):
+        return [""] * len(batch)
+    columns = {name: rows.values.field(name) for name in names}
+    starts = rows.offsets.to_pylist()
+    return [
+        digest({name: column[start].as_py() for name, column in columns.items()}) if end > start else ""
+        for start, end in itertools.pairwise(starts)
+    ]
 
 
 def version_shards(version: str) -> list[tuple[str, str, str]]:
@@ -215,15 +235,15 @@ def sort_out(ref: ItemRef, known: Iterable[Known], retry: str) -> tuple[str, Any
     if not ref.is_web:
         if retry != "none":
             unchanged = [entry for entry in unchanged if entry.reason not in OF_THE_PLACE]
-        return ("staged", (unchanged[0].shard, unchanged[0].place)) if unchanged else ("fresh", (ref, None))
+        return ("staged", taken_over(ref, unchanged[0])) if unchanged else ("fresh", (ref, None))
     if unchanged and (not unchanged[0].published or retry == "none"):
-        return "staged", (unchanged[0].shard, unchanged[0].place)
+        return "staged", taken_over(ref, unchanged[0])
     for entry in ours:
         if entry.stored:
             return "fresh", (with_content(ref, entry), entry.stored)
     had = next((entry for entry in published if entry.content_sha256), None)
     if had and retry == "failed" and not (had.etag or had.last_modified):
-        return "staged", (had.shard, had.place)
+        return "staged", taken_over(ref, had)
     return "web", (ref, had)
 
 
@@ -275,7 +295,15 @@ def collapse(refs: Iterable[ItemRef]) -> tuple[ItemRef, list[Outcome]]:
     Returns:
       The first, by its origin, and for each of the others an outcome, with an item id of its own.
     """
-    first, *others = sorted(refs, key=lambda ref: (len(ref.origin), ref.origin, dataclasses.astuple(ref.provenance)))
+    first, *others = sorted(
+        refs,
+        key=lambda ref: (
+            len(ref.origin),
+            ref.origin,
+            dataclasses.astuple(ref.provenance),
+            dataclasses.astuple(ref.person),
+        ),
+    )
     repeats = []
     for number, ref in enumerate(others):
         name = f"{ref.item_id} {ref.origin} {number}"

@@ -10,7 +10,7 @@ from celebface.indexing.schemas import Reason, Status
 from celebface.transforms import progress
 from celebface.transforms.hosts import AskHostsDoFn, Wanted, ask_in_rounds
 from celebface.transforms.metrics import FOUND
-from celebface.transforms.records import ItemRef, Outcome, Provenance
+from celebface.transforms.records import ItemRef, Outcome, Provenance, photos_found
 from celebface.transforms.web.crawl import Host
 from celebface.transforms.web.html import images_of_page
 from celebface.transforms.web.policy import FetchPolicy, WebFault
@@ -50,7 +50,8 @@ class _ScrapePagesDoFn(AskHostsDoFn):
         if not page.images:
             raise WebFault(Reason.NO_IMAGES, "no photo was found on it")
         ref = wanted.ref
-        provenance = Provenance(answer.url, ref.provenance.licence or page.licence, page.author)
+        given = ref.provenance
+        provenance = Provenance(answer.url, given.licence or page.licence, given.author or page.author)
         return ref, [
             ItemRef.of(url, ref.person, origin=ref.origin or ref.uri, provenance=provenance) for url in page.images
         ]
@@ -59,7 +60,7 @@ class _ScrapePagesDoFn(AskHostsDoFn):
         page, photos = result
         self._metrics.passed()
         self._metrics.noted(FOUND, len(photos))
-        progress.add({"listed": len(photos), "photos": 0})
-        yield beam.pvalue.TaggedOutput("pages", Outcome(page, Status.DONE, STAGE, detail=f"{len(photos)} photos found"))
+        progress.add({"listed": len(photos)})
+        yield beam.pvalue.TaggedOutput("pages", Outcome(page, Status.DONE, STAGE, detail=photos_found(len(photos))))
         for photo in photos:
             yield photo.item_id, photo

@@ -6,14 +6,14 @@ from typing import Any
 
 import apache_beam as beam
 
-from celebface.indexing.schemas import Status
+from celebface.indexing.schemas import Reason, Status
 from celebface.transforms import progress
-from celebface.transforms.hosts import AskHostsDoFn, Wanted
+from celebface.transforms.hosts import ROUNDS, AskHostsDoFn, Wanted
 from celebface.transforms.metrics import FOUND
-from celebface.transforms.records import ItemRef, Outcome, Provenance
+from celebface.transforms.records import ItemRef, Outcome, Provenance, photos_found
 from celebface.transforms.web.client import clean_url
 from celebface.transforms.web.crawl import Host
-from celebface.transforms.web.policy import FetchPolicy
+from celebface.transforms.web.policy import FetchPolicy, WebFault
 from celebface.transforms.web.providers import ImageProvider
 
 STAGE = "search"
@@ -50,13 +50,21 @@ class SearchImages(beam.PTransform):
 
 class _SearchImagesDoFn(AskHostsDoFn):
     def __init__(self, provider: ImageProvider, policy: FetchPolicy, limit: int):
-        super().__init__(STAGE, policy, round_number=0)
+        super().__init__(STAGE, policy, round_number=ROUNDS - 1)  # a provider leads nowhere else
         self._provider = provider
         self._limit = limit
+        self._refusal: WebFault | None = None
 
     def ask(self, host: Host, wanted: Wanted) -> tuple[ItemRef, list[ItemRef]]:
         ref = wanted.ref
-        found = self._provider.find(ref.person, self._limit, host.get)
+        if self._refusal:
+            raise WebFault(self._refusal.reason, str(self._refusal))
+        try:
+            found = self._provider.find(ref.person, self._limit, host.get)
+        except WebFault as fault:
+            if fault.reason == Reason.QUOTA_EXCEEDED or (fault.reason == Reason.PROVIDER_ERROR and fault.of_host):
+                self._refusal = fault  # which holds for all other names, too
+            raise
         person = dataclasses.replace(
             ref.person,
             external_id=ref.person.external_id or found.external_id,
@@ -81,6 +89,6 @@ class _SearchImagesDoFn(AskHostsDoFn):
 
     @staticmethod
     def _elements(name: ItemRef, photos: list[ItemRef]) -> Iterator[Any]:
-        yield beam.pvalue.TaggedOutput("names", Outcome(name, Status.DONE, STAGE, detail=f"{len(photos)} photos found"))
+        yield beam.pvalue.TaggedOutput("names", Outcome(name, Status.DONE, STAGE, detail=photos_found(len(photos))))
         for photo in photos:
             yield photo.item_id, photo

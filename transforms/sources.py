@@ -202,7 +202,7 @@ def _list_files(found: _Found, source: ItemSource, named: set[str]) -> Iterator[
         return folders.list_folder(found.uri, found.root, source.excluded, named)
     if found.what == "pattern":
         return folders.list_pattern(found.uri, source.excluded)
-    revision = storage.revision(found.uri) if folders.is_stored(found.uri) else folders.revision_of(found.uri)
+    revision = storage.revision(found.uri) if storage.is_stored(found.uri) else folders.revision_of(found.uri)
     return iter([ListedFile(found.uri, folders.folder_name(found.uri), revision)])
 
 
@@ -288,7 +288,7 @@ def _resolve(text: str, place: str) -> tuple[str, Reason, str]:
         return f"{scheme}{rest}", Reason.NONE, ""
     if scheme:
         return _without_user(text), Reason.BAD_URL, f"{scheme}:// is not asked for"
-    if text.startswith("/") or not folders.is_stored(place):
+    if text.startswith("/") or not storage.is_stored(place):
         return os.path.normpath(os.path.join(os.path.dirname(place), text)), Reason.NONE, ""
     store, inside = place.split("://", 1)
     bucket, _, key = inside.partition("/")
@@ -329,7 +329,7 @@ def _with_revisions(refs: Iterable[ItemRef]) -> Iterator[ItemRef]:
         for ref in refs:
             if ref.listed or ref.kind != Kind.PHOTO or ref.is_web:
                 waiting.append((ref, None))
-            elif folders.is_stored(ref.uri):
+            elif storage.is_stored(ref.uri):
                 waiting.append((ref, pool.submit(storage.revision, ref.uri)))
             else:
                 waiting.append((dataclasses.replace(ref, revision=folders.revision_of(ref.uri)), None))

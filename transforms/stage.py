@@ -13,11 +13,10 @@ from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
-from apache_beam.transforms.window import GlobalWindow
-from apache_beam.utils.windowed_value import WindowedValue
 
 from celebface.indexing import storage
 from celebface.transforms import progress
+from celebface.transforms.bundles import at_the_end
 from celebface.transforms.metrics import StageMetrics
 from celebface.transforms.records import Outcome
 from celebface.transforms.staged import PART, StagedRow, part_name, shard_of, staging_schema
@@ -76,9 +75,7 @@ class _StageOutcomesDoFn(beam.DoFn):
             yield from self._flush()
 
     def finish_bundle(self):
-        window = GlobalWindow()
-        for keyed in self._flush():
-            yield WindowedValue(keyed, window.max_timestamp(), [window])
+        yield from at_the_end(self._flush())
 
     def _flush(self) -> Iterator[tuple[int, StagedRow]]:
         if self._outcomes:

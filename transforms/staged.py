@@ -3,12 +3,15 @@
 import dataclasses
 import functools
 import hashlib
+import json
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
 
 from celebface.indexing import schemas, storage
+from celebface.transforms.records import ItemRef
 
 # Photos had from the web, one record batch each, so that one is read without the others.
 _BYTES = pa.schema(
@@ -31,12 +34,12 @@ class StagedRow:
 
     Attributes:
       part: URI of the part file.
-      batch: Record batch in it; each holds the items of one shard.
+      batch: Record batch in it, which holds items of one shard.
       row: Row of the batch.
       content_sha256: sha256 of the photo, if it gave faces.
       identity_id: Who is on it.
       identity: Their name.
-      validators: ETag and Last-Modified that take the place of those in the part.
+      restated: The item as it is named now, if that is not as it was: who is on it, where it is from, its validators.
     """
 
     part: str
@@ -45,7 +48,7 @@ class StagedRow:
     content_sha256: str = ""
     identity_id: str = ""
     identity: str = ""
-    validators: tuple[str, str] | None = None
+    restated: ItemRef | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -75,6 +78,8 @@ class Known:
       place: Its outcome; None if it has none yet.
       stored: Its bytes, had from the web and not yet read; None if they are not kept.
       published: Whether the outcome comes from a published version, not from this run or one that was killed.
+      named: Digest of `ItemRef.named` as it was then.
+      described: Likewise of `ItemRef.described`; empty if its outcome does not tell.
     """
 
     revision: str
@@ -86,6 +91,8 @@ class Known:
     place: StagedRow | None = None
     stored: StoredBytes | None = None
     published: bool = False
+    named: str = ""
+    described: str = ""
 
 
 def shard_of(key: str, shards: int) -> int:
@@ -123,23 +130,49 @@ def read_outcomes(places: Iterable[StagedRow]) -> pa.Table | None:
             for number, kept in sorted(wanted.items()):
                 kept.sort(key=lambda place: place.row)
                 batch = reader.get_batch(number).take(pa.array([place.row for place in kept]))
-                batches.append(_with_validators(batch, kept))
+                batches.append(_restate(batch, kept))
     if not batches:
         return None
     return pa.Table.from_batches(batches).sort_by([("uri", "ascending"), ("item_id", "ascending")])
 
 
-def _with_validators(batch: pa.RecordBatch, places: Sequence[StagedRow]) -> pa.RecordBatch:
-    if not any(place.validators for place in places):
+def _restate(batch: pa.RecordBatch, places: Sequence[StagedRow]) -> pa.RecordBatch:
+    if not any(place.restated for place in places):
         return batch
-    for number, name in enumerate(("etag", "last_modified")):
-        kept = batch[name].to_pylist()
-        values = [
-            place.validators[number] if place.validators else old for place, old in zip(places, kept, strict=True)
-        ]
-        field = batch.schema.get_field_index(name)
-        batch = batch.set_column(field, batch.schema.field(field), pa.array(values, pa.string()))
-    return batch
+    records = batch.to_pylist()
+    for place, record in zip(places, records, strict=True):
+        if ref := place.restated:
+            record.update(ref.named(), etag=ref.etag, last_modified=ref.last_modified)
+            for row in record["rows"]:
+                if row.keys() >= ref.described().keys():  # a table of faces
+                    row.update(ref.described())
+    return pa.RecordBatch.from_pylist(records, schema=batch.schema)
+
+
+def digest(values: Mapping[str, Any]) -> str:
+    """A digest by which two descriptions are told apart."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def taken_over(ref: ItemRef, known: Known, restate: bool = False) -> tuple[int, StagedRow]:
+    """The outcome of earlier work, under the names that the item has now.
+
+    Args:
+      ref: The item as it is named now.
+      known: What there is of it.
+      restate: Whether `known` has other validators than what is kept.
+
+    Returns:
+      Shard and place.
+    """
+    assert known.place is not None
+    renamed = known.named != digest(ref.named()) or known.described not in ("", digest(ref.described()))
+    if restate or renamed:
+        ref = dataclasses.replace(
+            ref, etag=known.etag, last_modified=known.last_modified, content_sha256=known.content_sha256
+        )
+        return known.shard, dataclasses.replace(known.place, restated=ref, identity=ref.person.name)
+    return known.shard, known.place
 
 
 def write_photos(folder: str, photos: Sequence[tuple[str, str, str, str, bytes]]) -> list[StoredBytes]:

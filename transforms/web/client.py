@@ -28,6 +28,8 @@ from celebface.transforms.web.policy import FetchPolicy, WebFault
 logging.getLogger("urllib3.connection").setLevel(logging.ERROR)
 
 _CHUNK = 1 << 16
+_AROUND_URLS = "".join(map(chr, range(33)))  # what the URL standard strips: C0 controls and space
+_LONGEST_VALIDATOR = 1024
 _LONGEST_URL = 8192  # characters; servers refuse longer ones
 _CUT_SECONDS = 0.1  # how late a connection may be cut
 _BACKOFF = tenacity.wait_exponential_jitter(initial=0.5, max=10, jitter=0.5)
@@ -42,6 +44,7 @@ _STATUSES = {
     429: Reason.RATE_LIMITED,
     451: Reason.FORBIDDEN,
 }
+_CONDITIONS = frozenset(("If-None-Match", "If-Modified-Since"))
 _PASSING_STATUSES = (408, 425, 429, 500, 502, 503, 504)
 
 
@@ -79,14 +82,17 @@ def clean_url(text: str) -> str:
     if len(text) > _LONGEST_URL:
         raise WebFault(Reason.BAD_URL, f"longer than {_LONGEST_URL} characters")
     try:
-        url = requests.Request("GET", text.strip()).prepare().url or ""
+        url = requests.Request("GET", text.strip(_AROUND_URLS)).prepare().url or ""
         parts = urllib.parse.urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise WebFault(Reason.BAD_URL, "not an http or https URL")
         host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
         default = {"http": 80, "https": 443}[parts.scheme]
         netloc = host if parts.port in (None, default) else f"{host}:{parts.port}"
-        return urllib.parse.urlunsplit((parts.scheme, netloc, parts.path or "/", parts.query, ""))
+        clean = urllib.parse.urlunsplit((parts.scheme, netloc, parts.path or "/", parts.query, ""))
+        if not clean.isascii() or requests.Request("GET", clean).prepare().url != clean:
+            raise WebFault(Reason.BAD_URL, "not a URL that can be asked for")
+        return clean
     except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
         raise WebFault(Reason.BAD_URL, "not a URL that can be asked for") from error
 
@@ -127,7 +133,7 @@ class WebClient:
         params: Mapping[str, str] | None = None,
         max_bytes: int = 0,
         seconds: float = 0.0,
-        may_ask: Callable[[str], None] = lambda url: None,
+        may_ask: Callable[[str, float], None] = lambda url, seconds: None,
         look_at: Callable[[Mapping[str, str]], None] = lambda headers: None,
         told: Callable[[WebFault], None] = lambda fault: None,
         stay: bool = False,
@@ -141,7 +147,7 @@ class WebClient:
           params: Query parameters to add.
           max_bytes: Cap on the decoded body; 0 for the policy's.
           seconds: Time for each request, from when it is sent; 0 for as much as is left of the policy's time in all.
-          may_ask: Called with each URL before it is asked for; raises to refuse.
+          may_ask: Called with each URL before it is asked for, and the seconds that are left for it; raises to refuse.
           look_at: Called with the headers of an answer before its body is read; raises to refuse.
           told: Called with each fault that is waited out.
           stay: Raise `Moved` rather than follow a redirect to another host.
@@ -181,7 +187,7 @@ class WebClient:
 
     def _ask(self, url: str, asked: "_Question", deadline: "_Deadline") -> Answer:
         for _ in range(self._policy.redirects + 1):
-            asked.may_ask(url)
+            asked.may_ask(url, deadline.left())
             mine = _Deadline(min(asked.seconds, deadline.left())) if asked.seconds else deadline
             with self._send(url, asked, mine) as response:
                 if not response.is_redirect:
@@ -194,11 +200,11 @@ class WebClient:
 
     @contextlib.contextmanager
     def _send(self, url: str, asked: "_Question", deadline: "_Deadline") -> Iterator[requests.Response]:
-        request = self._session.prepare_request(requests.Request("GET", url, headers=dict(asked.headers)))
         left = deadline.left()
         timeout = (min(self._policy.connect_seconds, left), min(self._policy.read_seconds, left))
         with self._reaper.watching(deadline):
             try:
+                request = self._session.prepare_request(requests.Request("GET", url, headers=dict(asked.headers)))
                 # Not by the session's own `send`: it reads the body of a redirect, however long that is.
                 adapter, trusted = self._session.get_adapter(url), self._session.verify or True
                 with adapter.send(request, stream=True, timeout=timeout, verify=trusted) as response:
@@ -209,11 +215,11 @@ class WebClient:
 
     def _answer(self, url: str, response: requests.Response, asked: "_Question", deadline: "_Deadline") -> Answer:
         status = response.status_code
-        if status == 304:
-            return Answer(status, url, response.headers, b"")
-        if status != 200:
+        if status != 200 and not (status == 304 and asked.conditional):
             raise _status_fault(response)
         asked.look_at(response.raw.headers)  # line by line; those of `response` are joined by commas
+        if status == 304:
+            return Answer(status, url, response.headers, b"")
         announced = response.headers.get("Content-Length", "")
         if announced.isascii() and announced.isdigit() and float(announced) > asked.max_bytes:
             raise WebFault(Reason.TOO_MANY_BYTES, f"more are announced than the limit, {asked.max_bytes} bytes")
@@ -232,9 +238,13 @@ class _Question:
     headers: Mapping[str, str]
     max_bytes: int
     seconds: float
-    may_ask: Callable[[str], None]
+    may_ask: Callable[[str, float], None]
     look_at: Callable[[Mapping[str, str]], None]
     stay: bool
+
+    @property
+    def conditional(self) -> bool:
+        return not _CONDITIONS.isdisjoint(self.headers)
 
 
 def _wait(state: tenacity.RetryCallState) -> float:
@@ -248,8 +258,12 @@ def _last_fault(state: tenacity.RetryCallState) -> WebFault:
     return fault
 
 
+def validator(value: str) -> str:
+    """An ETag or a date as it may be kept and sent back; empty if it cannot be. A server can send anything."""
+    return value if len(value) <= _LONGEST_VALIDATOR and _can_be_sent(value) else ""
+
+
 def _can_be_sent(value: str) -> bool:
-    """Whether a header may have this value. An ETag comes from a server, which can send anything."""
     return value.isascii() and value.isprintable() and value == value.strip()
 
 
@@ -399,7 +413,7 @@ class _CheckedAdapter(HTTPAdapter):
         self._book = book
         self._reaper = reaper
         self._policy = policy
-        super().__init__(pool_connections=8 * policy.threads, pool_maxsize=policy.threads, max_retries=0)
+        super().__init__(pool_connections=2 * policy.threads, pool_maxsize=policy.host_connections, max_retries=0)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)

@@ -115,19 +115,21 @@ class Host:
             raise WebFault(found.reason, str(found), of_host=found.of_host)
         return found
 
-    def _may_ask(self, url: str) -> None:
+    def _may_ask(self, url: str, seconds: float) -> None:
+        start = time.monotonic()
         if self._policy.robots:
             rules = self.rules(url)
             rules.check(url)
             self._interval = max(self._interval, rules.delay)
-        self._wait(url)
+        self._wait(url, seconds - (time.monotonic() - start))
 
-    def _wait(self, url: str) -> None:
+    def _wait(self, url: str, seconds: float) -> None:
+        """Waits for the host's turn, if that comes in time."""
         with self._lock:
             now = time.monotonic()
             start = max(now, self._next)
-            if start - now > self._policy.total_seconds:
-                raise WebFault(Reason.RATE_LIMITED, f"the host asked to be left alone for {start - now:.0f} s")
+            if start - now > seconds:
+                raise WebFault(Reason.RATE_LIMITED, f"its host is not to be asked for another {start - now:.0f} s")
             self._next = start + self._interval
         if start > now:
             time.sleep(start - now)
@@ -186,6 +188,13 @@ class Crawl(Generic[Item, Result]):
             if lane.tickets < (lane.host.connections if lane.answered else 1):
                 self._issue(lane)
 
+    def end(self, host: str) -> None:
+        """Tells that no more items of a host will be added, so it can be forgotten when they are done."""
+        with self._changed:
+            if lane := self._lanes.get(host):
+                lane.ended = True
+                self._forget_if_done(lane)
+
     def results(self, down_to: int = 0) -> Iterator[Result]:
         """Hands out results as they come, until so many items at most are unfinished."""
         while self._unfinished > down_to:
@@ -225,6 +234,11 @@ class Crawl(Generic[Item, Result]):
                 wanted = min(len(lane.items), lane.host.connections)
                 while lane.tickets < wanted:
                     self._issue(lane)
+                self._forget_if_done(lane)
+
+    def _forget_if_done(self, lane: "_Lane") -> None:
+        if lane.ended and not lane.items and not lane.tickets:
+            self._lanes.pop(lane.host.name, None)
 
     def _take(self) -> "tuple[_Lane, Any] | None":
         """Waits for a host that may be asked; None when closed."""
@@ -237,6 +251,7 @@ class Crawl(Generic[Item, Result]):
                         _, number, lane = heapq.heappop(self._tickets)
                         if not lane.items:
                             lane.tickets -= 1
+                            self._forget_if_done(lane)
                         elif lane.host.ready_at > time.monotonic():  # it was asked since, and no thread waits for it
                             heapq.heappush(self._tickets, (lane.host.ready_at, number, lane))
                         else:
@@ -254,3 +269,4 @@ class _Lane:
         self.items: collections.deque[Any] = collections.deque()
         self.tickets = 0
         self.answered = False
+        self.ended = False

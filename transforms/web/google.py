@@ -59,7 +59,12 @@ class Google:
         images: dict[str, FoundImage] = {}
         start = 1
         while start and len(images) < limit:
-            answer = self._search(person.name, start, ask)
+            try:
+                answer = self._search(person.name, start, ask)
+            except WebFault:
+                if not images:  # else what was found before stands
+                    raise
+                break
             for image in map(_image, _dicts(answer.get("items"))):
                 if image is not None:
                     images.setdefault(image.url, image)

@@ -8,7 +8,7 @@ import json
 import re
 import time
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import tenacity
@@ -47,6 +47,10 @@ _LONGEST_WAIT = 120.0  # seconds
 _BACKOFF = tenacity.wait_exponential_jitter(initial=1, max=30, jitter=1)
 
 
+def _sleep(seconds: float) -> None:
+    time.sleep(seconds)
+
+
 class _Busy(WebFault):
     """The API wants to be asked later."""
 
@@ -58,12 +62,10 @@ class Wikimedia:
     Attributes:
       root: Root of another server that speaks for both; empty for their own.
       language: Code of the language that names are given in.
-      sleep: Waits for so many seconds.
     """
 
     root: str = ""
     language: str = "en"
-    sleep: Callable[[float], None] = time.sleep
 
     @property
     def name(self) -> str:
@@ -91,11 +93,15 @@ class Wikimedia:
         names = _names(item, self._languages) or [person.name]
         external_id = f"{_PREFIX}{item['id']}"
         files: dict[str, FoundImage] = {}
-        for page in self._files_of(item, names[0], ask):
-            if (image := _image(page)) is not None:
-                files.setdefault(_identity(page), image)
-            if len(files) >= limit:
-                break
+        try:
+            for page in self._files_of(item, names[0], ask):
+                if (image := _image(page)) is not None:
+                    files.setdefault(_identity(page), image)
+                if len(files) >= limit:
+                    break
+        except WebFault:
+            if not files:  # else what was found before stands
+                raise
         if not files:
             raise WebFault(Reason.NO_IMAGES, f"Commons has no photo of {external_id}")
         aliases = tuple(name for name in names if _same(name) != _same(person.name))
@@ -219,7 +225,7 @@ class Wikimedia:
             retry=tenacity.retry_if_exception_type(_Busy),
             wait=_wait,
             stop=tenacity.stop_after_attempt(_ATTEMPTS) | tenacity.stop_before_delay(_LONGEST_WAIT),
-            sleep=self.sleep,
+            sleep=_sleep,
             reraise=True,
         )
         common = {"format": "json", "formatversion": "2", "maxlag": "5"}
