@@ -58,7 +58,7 @@ def fetch_all(urls: str, folder: str) -> None:
         items = refs | "Resume" >> ResumeItems(folder, schemas.faces_schema(128), 1)
         _ = items.web | "Fetch" >> FetchPhotos(policy, folder)
 
-    done = execution.run(build, [f"--direct_num_workers={PROCESSES}"], 0, "download")
+    done = execution.run(build, [f"--direct_num_workers={PROCESSES}"], 0, "download", networks=False)
     print(json.dumps({"photos": done.stages["fetch"].items_out}))
 
 

@@ -132,7 +132,9 @@ def runner_name(argv: Sequence[str]) -> str:
     return PipelineOptions(list(argv)).view_as(StandardOptions).runner or LOCAL_RUNNER
 
 
-def run(build: Callable[[beam.Pipeline], None], argv: Sequence[str], photos_at_least: int, title: str) -> RunReport:
+def run(
+    build: Callable[[beam.Pipeline], None], argv: Sequence[str], photos_at_least: int, title: str, networks: bool = True
+) -> RunReport:
     """Runs a pipeline to its end.
 
     Args:
@@ -140,6 +142,7 @@ def run(build: Callable[[beam.Pipeline], None], argv: Sequence[str], photos_at_l
       argv: Beam flags.
       photos_at_least: How much there is to do, as far as known.
       title: Shown beside the progress bar.
+      networks: Whether the pipeline uses the neural networks.
 
     Returns:
       The report.
@@ -159,7 +162,7 @@ def run(build: Callable[[beam.Pipeline], None], argv: Sequence[str], photos_at_l
     workers = options.view_as(DirectOptions).direct_num_workers if asked else _local_workers(photos_at_least)
     workers = workers or cores()  # 0 is Beam's word for all of them
     options.view_as(DirectOptions).direct_num_workers = workers
-    if workers == 1:
+    if workers == 1 and networks:
         importlib.import_module("celebface.models.quiet_tensorflow")  # before the progress bar has the terminal
     with tempfile.TemporaryDirectory(prefix="celebface-progress-") as folder, _worker_environment(workers, folder):
         progress.reset()

