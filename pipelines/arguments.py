@@ -202,9 +202,12 @@ def fetch_policy(args: argparse.Namespace) -> FetchPolicy:
 def host_address(text: str) -> tuple[str, str]:
     """HOST:ADDRESS, for argparse."""
     host, colon, address = text.partition(":")
-    if not host or not colon:
-        raise ValueError(text)
-    return host.lower(), str(ipaddress.ip_address(address.strip("[]")))
+    try:
+        if host and colon:
+            return host.lower(), str(ipaddress.ip_address(address.strip("[]")))
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"HOST:ADDRESS is wanted, such as www.example.org:192.0.2.1, not {text!r}")
 
 
 def stdin_place() -> str:
@@ -216,7 +219,7 @@ def stdin_place() -> str:
     data = sys.stdin.buffer.read(_MOST_OF_STDIN + 1)
     if len(data) > _MOST_OF_STDIN:
         raise UsageError(f"more than {_MOST_OF_STDIN >> 20} MiB on stdin; put them into a file")
-    place = pathlib.Path(f".celebface-stdin-{hashlib.sha256(data).hexdigest()[:16]}").absolute()
+    place = pathlib.Path(f".celebface-stdin-{hashlib.sha256(data).hexdigest()[:16]}.list").absolute()
     try:
         place.write_bytes(data)
     except OSError as error:

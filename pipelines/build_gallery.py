@@ -205,6 +205,8 @@ def _reuse(asked: str, retry: str, gallery: str) -> Reuse | None:
     if asked == "latest" and not storage.exists(storage.join(gallery, publish.LATEST)):
         return None
     name = gallery if asked == "latest" else storage.join(gallery, publish.check_name(asked))
+    if not storage.exists(name):
+        raise BadBundle(f"there is no version {asked} of {gallery}")
     return Reuse(publish.find_version(name), retry)
 
 

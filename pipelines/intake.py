@@ -1,6 +1,7 @@
 """The first half of both pipelines: whatever names photos, to their bytes."""
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ from celebface.transforms.records import ItemRef
 from celebface.transforms.resume import CollapseRepeats, ResumeItems, Reuse
 from celebface.transforms.scrape import ScrapePages
 from celebface.transforms.search import SearchImages
-from celebface.transforms.sources import ItemSource, ListItems, list_items, may_name_web, peek
+from celebface.transforms.sources import ItemSource, ListItems, NoSuchSource, list_items, may_name_web, peek
 from celebface.transforms.web.policy import FetchPolicy
 from celebface.transforms.web.providers import ImageProvider
 
@@ -82,6 +83,9 @@ def look_ahead(intake: Intake, limit: int) -> tuple[Intake, int]:
       UsageError: If the web is to be asked and nobody is named who asks.
     """
     count = peek(intake.source, limit)
+    first = list(itertools.islice(list_items(intake.source), limit))
+    if len(first) < limit and all(item.listed for item in first):
+        raise NoSuchSource(f"nothing of {', '.join(intake.source.places)} can be used: {first[0].detail}")
     if not may_name_web(intake.source):
         return dataclasses.replace(intake, web=None), count
     # All items are looked at: the first that the web is asked for may come late.

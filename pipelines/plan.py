@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from celebface.indexing import storage
-from celebface.indexing.schemas import Kind
+from celebface.indexing.schemas import Kind, Status
 from celebface.pipelines import execution, report
 from celebface.pipelines.execution import RunReport
 from celebface.pipelines.intake import Intake
@@ -50,12 +50,23 @@ def show_plan(out: Console, intake: Intake, beam_argv: Sequence[str], staging: s
 def _print_plan(out: Console, plans: Sequence[HostPlan], done: RunReport, policy: FetchPolicy) -> None:
     hosts = sorted((plan for plan in plans if plan.host), key=lambda plan: (-plan.photos - plan.pages, plan.host))
     table = Table(
-        "host", "photos", "pages", "searches", "disallowed", "robots.txt", "at least", box=None, pad_edge=False
+        "host",
+        "photos",
+        "pages",
+        "searches",
+        "disallowed",
+        "failing",
+        "robots.txt",
+        "at least",
+        box=None,
+        pad_edge=False,
     )
-    for column in table.columns[1:5]:
+    for column in table.columns[1:6]:
         column.justify = "right"
+    for column in table.columns:
+        column.overflow = "fold"
     for plan in hosts[:_SHOWN]:
-        numbers = (str(number or "") for number in (plan.photos, plan.pages, plan.names, plan.disallowed))
+        numbers = (str(number or "") for number in (plan.photos, plan.pages, plan.names, plan.disallowed, plan.failing))
         table.add_row(Text(plain(plan.host)), *numbers, plan.robots, duration(plan.seconds))
     if hosts:
         out.print(table)
@@ -64,11 +75,15 @@ def _print_plan(out: Console, plans: Sequence[HostPlan], done: RunReport, policy
     listed = done.stages.get(sources.STAGE, report.NOTHING)
     repeats = sum(done.stages.get(STAGE, report.NOTHING).lost.values())
     files = sum(plan.photos for plan in plans if not plan.host)
-    asked = sum(plan.photos + plan.pages + plan.names - plan.disallowed for plan in hosts)
-    line = f"{counted(listed.items_in, 'item')}: {asked} to ask {counted(len(hosts), 'host')} for, {files} files"
+    asked = sum(plan.to_ask for plan in hosts)
+    willing = sum(plan.to_ask > 0 for plan in hosts)
+    line = (
+        f"{counted(listed.items_in, 'item')}: {asked} to ask {counted(willing, 'host')} for, {counted(files, 'file')}"
+    )
     for number, what in (
         (sum(plan.disallowed for plan in hosts), "not allowed by robots.txt"),
-        (repeats, "repeats"),
+        (sum(plan.failing for plan in hosts), "of hosts that fail"),
+        (repeats, "named again"),
         (sum(listed.lost.values()), "unusable"),
     ):
         line += f", {number} {what}" if number else ""
@@ -78,7 +93,8 @@ def _print_plan(out: Console, plans: Sequence[HostPlan], done: RunReport, policy
         out.print(
             f"at {policy.host_rate:g} requests a second to a host it takes {duration(slowest)} at least", markup=False
         )
-    out.print("nothing was fetched but robots.txt; nothing was written", markup=False)
+    fetched = "nothing was fetched but robots.txt" if hosts and policy.robots else "nothing was fetched"
+    out.print(f"{fetched}; nothing was written", markup=False)
 
 
 def print_prediction(out: Console, folder: str, intake: Intake, done: RunReport, ledger: LedgerCounts) -> None:
@@ -110,7 +126,7 @@ def print_prediction(out: Console, folder: str, intake: Intake, done: RunReport,
     size = sum(storage.checksum(storage.join(folder, name))[1] for name in storage.list_files(folder))
     out.print(f"the sample is {taken} of {listed} items; the whole is expected to have", markup=False)
     for line in (
-        f"{photos * share:,.0f} photos, {ledger.photos_done * share:,.0f} of them with faces",
+        f"{photos * share:,.0f} photos, {ledger.photos.get(Status.DONE, 0) * share:,.0f} of them with faces",
         f"{stages[fetch.STAGE].noted.get('bytes', 0) * share / 1e6:,.0f} MB to download",
         f"{size * share / 1e6:,.0f} MB in the gallery, before its index",
         f"{duration(max(work, polite) * share)} at least, by the work of this machine and the manners towards the "

@@ -39,8 +39,7 @@ class LedgerCounts:
       statuses: Items by status.
       reasons: Items that are not done, by reason.
       faces: Faces of the items that are done.
-      photos_done: Photos that gave faces.
-      kinds: Items by kind: photo, page, name.
+      kinds: Items by status, for each kind: photo, page, name.
       flags: Items that are done but doubtful, by flag.
     """
 
@@ -48,20 +47,19 @@ class LedgerCounts:
     statuses: Mapping[str, int]
     reasons: Mapping[str, int]
     faces: int
-    photos_done: int
-    kinds: Mapping[str, int]
+    kinds: Mapping[str, Mapping[str, int]]
     flags: Mapping[str, int]
 
     @property
-    def done(self) -> int:
-        """Items that came to their end: photos that gave faces, pages and names that gave photos."""
-        return self.statuses.get(Status.DONE, 0)
+    def photos(self) -> Mapping[str, int]:
+        """Photos by status."""
+        return self.kinds.get(Kind.PHOTO, {})
 
     @property
     def failed_ratio(self) -> float:
-        """Share of the items tried that were rejected."""
-        rejected = self.statuses.get(Status.REJECTED, 0)
-        return rejected / max(1, rejected + self.done)
+        """Share of the photos tried that were rejected."""
+        rejected = self.photos.get(Status.REJECTED, 0)
+        return rejected / max(1, rejected + self.photos.get(Status.DONE, 0))
 
 
 def shards(folder: str, table: str) -> list[str]:
@@ -84,10 +82,10 @@ def count_ledger(folder: str) -> LedgerCounts:
       DoesNotReconcile: If an item has two rows.
     """
     ids = array.array("Q")  # 8 bytes an item
-    faces = photos_done = 0
+    faces = 0
     statuses: collections.Counter[str] = collections.Counter()
     reasons: collections.Counter[str] = collections.Counter()
-    kinds: collections.Counter[str] = collections.Counter()
+    kinds: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
     flags: collections.Counter[str] = collections.Counter()
     for shard in shards(folder, "ledger"):
         for row in read_rows(shard, ["item_id", "kind", "status", "reason", "faces", "flag"]):
@@ -96,13 +94,13 @@ def count_ledger(folder: str) -> LedgerCounts:
             statuses[row["status"]] += 1
             if row["reason"]:
                 reasons[row["reason"]] += 1
-            kinds[row["kind"]] += 1
-            photos_done += row["kind"] == Kind.PHOTO and row["status"] == Status.DONE
+            kinds[row["kind"]][row["status"]] += 1
             if row["flag"]:
                 flags[row["flag"]] += 1
     if len(ids) != len(np.unique(np.frombuffer(ids, np.uint64))):
         raise DoesNotReconcile("the ledger has two rows for one item")
-    return LedgerCounts(len(ids), dict(statuses), dict(reasons), faces, photos_done, dict(kinds), dict(flags))
+    by_kind = {kind: dict(counts) for kind, counts in kinds.items()}
+    return LedgerCounts(len(ids), dict(statuses), dict(reasons), faces, by_kind, dict(flags))
 
 
 def reconcile(report: RunReport, ledger: LedgerCounts, sampled: bool = False) -> None:

@@ -1,18 +1,20 @@
 """What a person reads when a run has ended."""
 
+import sys
 from collections.abc import Mapping
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from celebface.indexing.schemas import Flag, Kind
+from celebface.indexing.schemas import Flag, Kind, Status
 from celebface.pipelines.execution import RunReport
 from celebface.pipelines.report import LedgerCounts
 from celebface.pipelines.text import plain
 from celebface.transforms.metrics import TAKEN_OVER
 
 _SHOWN = 30  # people listed
+_WIDTH = 200  # of tables that are read by programs, or in a file
 
 
 class _Stdout(Console):
@@ -23,7 +25,8 @@ class _Stdout(Console):
 
 def console() -> Console:
     """Where summaries go: stdout, plain text if it is no terminal."""
-    return _Stdout(highlight=False, soft_wrap=True, emoji=False)
+    width = None if sys.stdout.isatty() else _WIDTH
+    return _Stdout(highlight=False, soft_wrap=True, emoji=False, width=width)
 
 
 def error_console() -> Console:
@@ -34,14 +37,14 @@ def error_console() -> Console:
 
 def print_counts(out: Console, report: RunReport, ledger: LedgerCounts) -> None:
     """Items by how they ended, and where the time went."""
-    sought = {kind: ledger.kinds[kind] for kind in (Kind.PAGE, Kind.NAME) if ledger.kinds.get(kind)}
-    if sought:
-        out.print(", ".join(counted(count, kind) for kind, count in sought.items()), markup=False)
-    photos = ledger.kinds.get(Kind.PHOTO, 0)
-    line = f"{counted(photos, 'photo')}: {ledger.photos_done} with faces ({counted(ledger.faces, 'face')})"
-    if others := {name: count for name, count in ledger.statuses.items() if name != "done"}:
-        line += ", " + ", ".join(f"{count} {name}" for name, count in sorted(others.items()))
-    out.print(line, markup=False)
+    for kind in (Kind.PAGE, Kind.NAME, Kind.PHOTO):
+        statuses = ledger.kinds.get(kind, {})
+        if not statuses and kind != Kind.PHOTO:
+            continue
+        found = f"with faces ({counted(ledger.faces, 'face')})" if kind == Kind.PHOTO else "done"
+        parts = [f"{statuses.get(Status.DONE, 0)} {found}"]
+        parts += [f"{statuses[name]} {name}" for name in (Status.REJECTED, Status.SKIPPED) if name in statuses]
+        out.print(f"{counted(sum(statuses.values()), kind)}: {', '.join(parts)}", markup=False)
     for reason, count in sorted(ledger.reasons.items(), key=lambda entry: (-entry[1], entry[0])):
         out.print(f"  {count:>7} {reason}", markup=False)
     if ledger.flags.get(Flag.TWO_NAMES):

@@ -236,8 +236,8 @@ def web(photos, tmp_path_factory):
 def test_a_build_of_lists_and_pages_tells_what_it_did(web):
     assert (web.ran.code, web.ran.err) == (0, "")
     lines = web.ran.out.splitlines()
-    assert lines[0] == "7 pages"
-    assert lines[1].startswith("18 photos: 10 with faces (10 faces)")
+    assert lines[0] == "7 pages: 3 done, 3 rejected, 1 skipped"
+    assert lines[1] == "18 photos: 10 with faces (10 faces), 6 rejected, 2 skipped"
     assert f"  Chris Evans ({web.row('people.csv:5')['identity_id']})" in "".join(f"  {line}" for line in lines)
     assert lines[-1] == f"published {web.version}"
 
@@ -333,7 +333,10 @@ def test_the_totals_of_all_stages_add_up(web):
     assert taken["read"] == (11, 10, {"not_found": 1})
     assert taken["detect"] == taken["encode"] == (10, 10, {})
     items = read_json(web.version, "run.json")["items"]
-    assert items["kinds"] == {"page": 7, "photo": 18}
+    assert items["kinds"] == {
+        "page": {"done": 3, "rejected": 3, "skipped": 1},
+        "photo": {"done": 10, "rejected": 6, "skipped": 2},
+    }
     assert items["items"] == sum(items["statuses"].values()) == len(table(web.version, "ledger")) == 21 + 4
     counts = read_json(web.version, "manifest.json")["counts"]
     assert counts == {"faces": 10, "identities": 7, "items": 25, **items["statuses"]}
@@ -457,7 +460,7 @@ def test_each_name_has_a_row_that_says_what_was_found(searched):
         "seconds": None,
     }  # fmt: skip
     assert [found[name]["items_in"] for name in ("list", "resume", "fetch", "detect", "encode")] == [4, 3, 3, 3, 3]
-    assert ran.out.startswith("4 names\n3 photos: 3 with faces (3 faces)")
+    assert ran.out.startswith("4 names: 2 done, 1 rejected, 1 skipped\n3 photos: 3 with faces (3 faces)")
 
 
 def test_a_provider_of_ones_own_opens_no_private_host_for_photos(provider, names, tmp_path):

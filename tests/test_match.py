@@ -82,8 +82,7 @@ def test_results_have_the_schema_and_a_run_report(matched):
         "statuses": {"done": 25},
         "reasons": {},
         "faces": 25,
-        "photos_done": 25,
-        "kinds": {"photo": 25},
+        "kinds": {"photo": {"done": 25}},
         "flags": {},
     }
     assert sorted(path.name for path in matched.iterdir()) == [

@@ -64,10 +64,10 @@ def planned(site: WebSite, host: str, **changed) -> HostPlan:
 @pytest.mark.parametrize(
     ("host", "expected"),
     [
-        ("open.test", HostPlan("open.test", 3, 1, 0, 0, "none", 0.5)),
-        ("strict.test", HostPlan("strict.test", 3, 0, 0, 1, "read", 4.0)),
-        ("locked.test", HostPlan("locked.test", 1, 0, 0, 1, "unreachable", 0.0)),
-        ("dead.test", HostPlan("dead.test", 1, 0, 0, 1, "connection_failed", 0.0)),
+        ("open.test", HostPlan("open.test", 3, 1, 0, 0, 0, "none", 0.5)),
+        ("strict.test", HostPlan("strict.test", 3, 0, 0, 1, 0, "read", 4.0)),
+        ("locked.test", HostPlan("locked.test", 1, 0, 0, 1, 0, "unreachable", 0.0)),
+        ("dead.test", HostPlan("dead.test", 1, 0, 0, 0, 1, "connection_failed", 0.0)),
     ],
 )
 def test_a_host_is_planned_by_its_robots_txt_alone(site, host, expected):
@@ -76,7 +76,7 @@ def test_a_host_is_planned_by_its_robots_txt_alone(site, host, expected):
 
 
 def test_a_robots_txt_that_is_not_heeded_is_not_asked_for(site):
-    assert planned(site, "strict.test", robots=False) == HostPlan("strict.test", 3, 0, 0, 0, "not heeded", 0.375)
+    assert planned(site, "strict.test", robots=False) == HostPlan("strict.test", 3, 0, 0, 0, 0, "not heeded", 0.375)
     assert site.log() == []
 
 
@@ -91,7 +91,7 @@ def test_files_are_counted_and_need_nobody():
     client = WebClient(rules)
     found = plan_host(Host("", client, rules), [Wanted(ref, ref.uri) for ref in refs], rules)
     client.close()
-    assert found == HostPlan("", 2, 0, 0, 0, "", 0.0)
+    assert found == HostPlan("", 2, 0, 0, 0, 0, "", 0.0)
 
 
 @pytest.mark.parametrize(
@@ -132,13 +132,13 @@ def test_a_dry_run_tells_who_would_be_asked_and_asks_for_robots_txt_only(site, t
     assert cli.main([*flags(site, tmp_path), f"--source={people}", "--dry_run"]) == 0
     captured = capsys.readouterr()
     assert cells(captured.out)[:5] == [
-        ["host", "photos", "pages", "searches", "disallowed", "robots.txt", "at least"],
+        ["host", "photos", "pages", "searches", "disallowed", "failing", "robots.txt", "at least"],
         ["open.test", "3", "1", "none", "0 s"],
         ["strict.test", "3", "1", "read", "4 s"],
         ["dead.test", "1", "1", "connection_failed", "0 s"],
         ["locked.test", "1", "1", "unreachable", "0 s"],
     ]
-    assert captured.out.splitlines()[5].startswith("12 items: 6 to ask 4 hosts for, 1 file")
+    assert captured.out.splitlines()[5].startswith("12 items: 6 to ask 2 hosts for, 1 file")
     assert "at 8 requests a second to a host it takes 4 s at least" in captured.out
     assert captured.err == ""
     assert sorted(asked.path for asked in site.log()) == ["/robots.txt"] * 4
@@ -153,7 +153,7 @@ def test_a_dry_run_tells_whom_it_would_search_and_searches_nobody(site, tmp_path
         assert provider.requests == []
     lines = cells(capsys.readouterr().out)
     assert lines[1] == ["127.0.0.1", "2", "not heeded", "0 s"]
-    assert lines[2][0].startswith("3 items: 2 to ask 1 host for, 0 files, 1 repeat")
+    assert lines[2][0].startswith("3 items: 2 to ask 1 host for, 0 files, 1 named again")
     assert not (tmp_path / "galleries").exists()
 
 
@@ -224,4 +224,4 @@ def test_a_list_on_stdin_may_be_planned(site, tmp_path, monkeypatch, capsys):
     written = write_list(site, tmp_path).read_bytes()
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(written)))
     assert cli.main([*flags(site, tmp_path), "--source=-", "--dry_run"]) == 0
-    assert "9 items: 6 to ask 4 hosts for, 0 files" in capsys.readouterr().out
+    assert "9 items: 6 to ask 2 hosts for, 0 files" in capsys.readouterr().out

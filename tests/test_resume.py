@@ -19,7 +19,15 @@ from celebface.transforms.records import ItemRef, Outcome, Person, Provenance, r
 from celebface.transforms.resume import CollapseRepeats, ResumeItems, Reuse
 from celebface.transforms.shard import ShardLayout, WriteShards
 from celebface.transforms.stage import StageOutcomes
-from celebface.transforms.staged import Known, StagedRow, StoredBytes, read_outcomes, staging_schema, write_photos
+from celebface.transforms.staged import (
+    Known,
+    StagedRow,
+    StoredBytes,
+    digest,
+    read_outcomes,
+    staging_schema,
+    write_photos,
+)
 
 ROWS = schemas.faces_schema(4)
 SHARDS = 3
@@ -62,9 +70,11 @@ UNKNOWN = fakes.item("/photos/1.jpg", "ann", "")
 PHOTO = fakes.item("https://example.org/1.jpg", "ann")
 
 
+NAMED, DESCRIBED = digest(PHOTO.named()), digest(PHOTO.described())  # of the items above, too
+
+
 def of_file(revision: str = "5-1", published: bool = False, reason: str = "", place: StagedRow | None = None) -> Known:
-    place = place or (PUBLISHED_PLACE if published else PLACE)
-    return Known(revision, "", "", "" if reason else "0123", reason, 9 if published else 2, place, published=published)
+    return kept(revision, "", "", "" if reason else "0123", reason, published, place)
 
 
 def of_web(
@@ -75,8 +85,25 @@ def of_web(
     etag: str = '"7"',
     last_modified: str = DATE,
 ) -> Known:
-    place = place or (PUBLISHED_PLACE if published else PLACE)
-    return Known("", etag, last_modified, content, reason, 9 if published else 2, place, published=published)
+    return kept("", etag, last_modified, content, reason, published, place)
+
+
+def kept(
+    revision: str, etag: str, last_modified: str, content: str, reason: str, published: bool, place: StagedRow | None
+) -> Known:
+    """What is known of an item that is named and described as it is now."""
+    return Known(
+        revision,
+        etag,
+        last_modified,
+        content,
+        reason,
+        9 if published else 2,
+        place or (PUBLISHED_PLACE if published else PLACE),
+        published=published,
+        named=NAMED,
+        described="" if reason else DESCRIBED,
+    )
 
 
 def of_bytes(stored: StoredBytes = STORED) -> Known:
@@ -311,6 +338,20 @@ def test_only_new_and_changed_photos_are_handed_out(tmp_path):
     assert fakes.counters(pipeline.result, "resume") == {"items_in": 6, "items_out": 4, "noted_taken_over": 2}
 
 
+TRIED_AGAIN = [
+    Reason.NOT_FOUND,
+    Reason.UNREADABLE,
+    Reason.ROBOTS_UNREACHABLE,
+    Reason.NO_SUCH_HOST,
+    Reason.CONNECTION_FAILED,
+    Reason.TLS_ERROR,
+    Reason.TIMEOUT,
+    Reason.RATE_LIMITED,
+    Reason.SERVER_ERROR,
+    Reason.HOST_FAILING,
+]
+
+
 def test_what_was_lost_to_its_place_is_tried_again(tmp_path):
     reasons = [reason for reason in Reason if reason]
     files = {reason: fakes.item(f"/photos/{reason}.jpg", "ann", "1-1") for reason in reasons}
@@ -320,11 +361,10 @@ def test_what_was_lost_to_its_place_is_tried_again(tmp_path):
     with fakes.pipeline() as pipeline:
         refs = pipeline | beam.Create(keyed([*files.values(), *photos.values()]))
         found = refs | ResumeItems(str(tmp_path), ROWS, SHARDS)
-        tried_again = [Reason.NOT_FOUND, Reason.UNREADABLE]
-        assert_that(found.fresh, equal_to([(files[reason], None) for reason in tried_again]), "Fresh")
-        assert_that(found.web, equal_to([(photos[reason], None) for reason in tried_again]), "Web")
-    items = 2 * len(reasons)
-    counted = {"items_in": items, "items_out": 4, "noted_taken_over": items - 4}
+        assert_that(found.fresh, equal_to([(files[reason], None) for reason in TRIED_AGAIN]), "Fresh")
+        assert_that(found.web, equal_to([(photos[reason], None) for reason in TRIED_AGAIN]), "Web")
+    items, again = 2 * len(reasons), 2 * len(TRIED_AGAIN)
+    counted = {"items_in": items, "items_out": again, "noted_taken_over": items - again}
     assert fakes.counters(pipeline.result, "resume") == counted
 
 
@@ -375,9 +415,14 @@ def test_only_parts_tell_of_earlier_work(tmp_path):
 
 def test_what_is_known_of_a_part(tmp_path):
     outcomes = [
-        web_outcome(1, vectors=fakes.unit_vectors(2, 4)),
+        web_outcome(
+            1,
+            Person.of("ann", "wikidata:Q1", ["Annie"]),
+            vectors=fakes.unit_vectors(2, 4),
+            provenance=Provenance("https://example.org/ann", "CC0", "Eve"),
+        ),
         rejected(dataclasses.replace(PHOTO, content_sha256="0123", etag='"7"'), "detect", Reason.NO_FACE, "none"),
-        fakes.photo_outcome("/photos/1.jpg", "bob", revision="5-1"),
+        fakes.photo_outcome("/photos/1.jpg", "bob", revision="5-1", origin="a.csv:2"),
     ]
     places = stage_part(tmp_path, outcomes)
     (part,) = tmp_path.iterdir()
@@ -386,9 +431,37 @@ def test_what_is_known_of_a_part(tmp_path):
         shard, place = places[each.ref.item_id]
         ref = each.ref
         expected[ref.item_id] = Known(
-            ref.revision, ref.etag, ref.last_modified, ref.content_sha256, str(each.reason), shard, place
+            ref.revision,
+            ref.etag,
+            ref.last_modified,
+            ref.content_sha256,
+            str(each.reason),
+            shard,
+            place,
+            named=digest({"identity": ref.person.name, "identity_id": ref.person.identity_id, "origin": ref.origin}),
+            described=digest(description(each)) if each.rows else "",
         )
     assert dict(resume.read_keys(str(part))) == expected
+    assert len({known.named for known in expected.values()}) == len(outcomes)
+    assert len({known.described for known in expected.values()}) == len(outcomes)
+
+
+DESCRIBING = ("identity", "identity_id", "external_id", "aliases", "source_page", "licence", "author")
+
+
+def description(outcome: Outcome) -> dict[str, object]:
+    """How the faces of a photo are described."""
+    return {name: outcome.rows[0][name] for name in DESCRIBING}
+
+
+def test_a_table_that_does_not_describe_people_is_not_asked_how(tmp_path):
+    """Matches name those who were found on a photo, who are no property of the photo."""
+    row = {name: None for name in schemas.MATCHES.names} | {"photo_uri": "/a.jpg", "identity": "Eve"}
+    ref = fakes.item("/a.jpg", "", "1-1", origin="a.csv:1")
+    outcome = Outcome(ref, schemas.Status.DONE, "match", faces=1, shard_key=ref.item_id, rows=[row])
+    stage.write_part([outcome], str(tmp_path), schemas.MATCHES, 1)
+    ((_, known),) = resume.read_keys(str(next(tmp_path.iterdir())))
+    assert (known.named, known.described) == (digest(ref.named()), "")
 
 
 # --- a published version ----------------------------------------------------------------------------------------------
@@ -542,6 +615,8 @@ def test_a_published_shard_is_restored_as_it_was_before_repeats_were_left_out(or
                 identity=record["identity"],
             ),
             published=True,
+            named=digest({name: record[name] for name in ("identity", "identity_id", "origin")}),
+            described=digest({name: record["rows"][0][name] for name in DESCRIBING}) if record["rows"] else "",
         )
 
 
@@ -681,7 +756,7 @@ def test_every_item_has_one_way_on(tmp_path):
         ]
         assert_that(found.web | "Known" >> beam.Map(what_is_known), equal_to(asked), "Web")
         staged = [
-            ("part", version_row(web_outcome("done"))),
+            ("part", version_row(web_outcome("done", origin="a.csv:1"))),
             ("part", version_row(fakes.photo_outcome("/photos/done.jpg", revision="1-1"))),
             ("published", version_row(version[0])),
         ]

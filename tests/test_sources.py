@@ -271,6 +271,25 @@ def test_urls_that_are_none(root, text, uri, detail):
     assert (ref.uri.replace("%2C", ","), ref.listed, ref.detail) == (uri, Reason.BAD_URL, detail)
 
 
+def are_all_different(count: int):
+    """Matches outcomes of so many items, no two of one id."""
+
+    def check(outcomes):
+        assert len({outcome.ref.item_id for outcome in outcomes}) == len(outcomes) == count
+
+    return check
+
+
+def test_what_is_lost_has_an_id_of_its_own_however_often_it_is_named(root):
+    people = write(root / "people.csv", "name,url\nAnn,ann/notes.txt\n,1.jpg\n,1.jpg\nAnn,ftp://x/1\nAnn,ftp://x/1\n")
+    make(root, "ann/notes.txt")
+    source = ItemSource((str(people), str(people), "http://", "http://", str(root)), labelled=True)
+    with fakes.pipeline() as pipeline:
+        listed, lost = pipeline | Create([source]) | ListItems()
+        assert_that(lost, are_all_different(4 + 1 + 2), "Lost")  # rows, one URL, two files in the folder
+        assert_that(listed | "Good" >> Map(lambda keyed: keyed[1].uri), equal_to([f"{root}/ann/notes.txt"]), "Listed")
+
+
 def test_rows_that_are_lost_are_lines_of_their_own(root, tmp_path):
     write(root / "people.csv", "name,url\n,1.jpg\n,1.jpg\nAnn,ftp://x/1\nAnn,ftp://x/1\nAnn\nAnn\n")
     (tmp_path / "more").mkdir()
@@ -283,8 +302,6 @@ def test_rows_that_are_lost_are_lines_of_their_own(root, tmp_path):
         "bad_url",
         *["bad_row"] * 2,
     ] * 2
-    assert len({ref.item_id for ref in refs}) == 12
-    assert refs == items(str(root / "people.csv"), str(tmp_path / "more" / "people.csv"))  # and keep their ids
     assert refs[4].uri == f"{root}/people.csv:6"
     assert refs[4].detail == "1 fields and not 2"
 

@@ -537,7 +537,7 @@ def test_a_redirect_to_a_name_that_has_turned_private_is_refused(
     resolver.answers["rebinds.example"] = [SITE_ADDRESS, "127.0.0.1"]
     redirecting(site, "/1", f"http://rebinds.example:{victim.port}/2")
 
-    def time_passes(url):
+    def time_passes(url, seconds):
         clock.seconds += 60
 
     assert refusal(ask, client, f"http://rebinds.example:{site.port}/1", may_ask=time_passes) == Reason.PRIVATE_ADDRESS

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 import apache_beam as beam
 
 from celebface.indexing import storage
-from celebface.indexing.schemas import Kind
+from celebface.indexing.schemas import Kind, Reason
 from celebface.transforms.hosts import ROUNDS, AskHostsDoFn, Wanted
 from celebface.transforms.records import ItemRef
 from celebface.transforms.web.client import host_of
@@ -27,6 +27,7 @@ class HostPlan:
       pages: Pages.
       names: Searches.
       disallowed: How many of them robots.txt does not allow.
+      failing: How many of them cannot be asked for, as the host does not answer.
       robots: What its robots.txt is: "read", "none", "not heeded", or why nothing can be asked for.
       seconds: Least time that its items take at the rate allowed.
     """
@@ -36,8 +37,14 @@ class HostPlan:
     pages: int
     names: int
     disallowed: int
+    failing: int
     robots: str
     seconds: float
+
+    @property
+    def to_ask(self) -> int:
+        """How many items are left to be asked for."""
+        return self.photos + self.pages + self.names - self.disallowed - self.failing
 
 
 @dataclasses.dataclass
@@ -76,7 +83,7 @@ def _by_host(ref: ItemRef, search_host: str) -> tuple[str, Wanted]:
 def plan_host(host: Host, items: Iterable[Wanted], policy: FetchPolicy) -> HostPlan:
     """Reads a host's robots.txt, and holds its items against it."""
     counts = dict.fromkeys(Kind, 0)
-    disallowed = 0
+    disallowed = failing = 0
     robots, delay = ("", 0.0) if not host.name else ("not heeded", 0.0)
     for item in items:
         counts[item.ref.kind] += 1
@@ -87,13 +94,22 @@ def plan_host(host: Host, items: Iterable[Wanted], policy: FetchPolicy) -> HostP
             robots, delay = rules.kind, rules.delay
             rules.check(item.url)
         except WebFault as fault:
-            disallowed += 1
+            refused = fault.reason in (Reason.ROBOTS_DISALLOWED, Reason.ROBOTS_UNREACHABLE)
+            disallowed += refused
+            failing += not refused
             if robots == "not heeded":
                 robots = str(fault.reason)
-    asked = sum(counts.values()) - disallowed if host.name else 0
+    asked = sum(counts.values()) - disallowed - failing if host.name else 0
     interval = max(delay, 1 / policy.host_rate if policy.host_rate else 0.0)
     return HostPlan(
-        host.name, counts[Kind.PHOTO], counts[Kind.PAGE], counts[Kind.NAME], disallowed, robots, asked * interval
+        host.name,
+        counts[Kind.PHOTO],
+        counts[Kind.PAGE],
+        counts[Kind.NAME],
+        disallowed,
+        failing,
+        robots,
+        asked * interval,
     )
 
 

@@ -115,7 +115,7 @@ def list_items(source: ItemSource) -> Iterator[ItemRef]:
     Raises:
       NoSuchSource: If a place does not exist, a pattern matches nothing, or a list cannot be read.
     """
-    places = [found for place in source.places for found in _look_at(place, source)]
+    places = list(dict.fromkeys(found for place in source.places for found in _look_at(place, source)))
     named = {found.uri for found in places if found.what == "photo"}
     seen = set()
     for found in places:
@@ -238,7 +238,7 @@ def _list_rows(found: _Found, source: ItemSource) -> Iterator[ItemRef]:
 
 
 def _row_ref(row: Row, place: str, source: ItemSource) -> ItemRef:
-    """A row's item. Rows that cannot be used have ids of their own, so that each is a line of the ledger."""
+    """A row's item."""
     origin = f"{printable(posixpath.basename(place))}:{row.number}"
     person = Person.of(row.name, row.external_id, row.aliases)
     uri, kind, fault, detail = f"{place}:{row.number}", Kind.PHOTO, Reason.NONE, ""
@@ -258,7 +258,7 @@ def _row_ref(row: Row, place: str, source: ItemSource) -> ItemRef:
     if source.labelled and not fault and not person.name:
         fault, detail = Reason.NO_IDENTITY, "its row names nobody"
     page = _resolve_web(row.page)[0] if row.page and row.url else ""
-    ref = ItemRef.of(
+    return ItemRef.of(
         uri,
         person,
         kind,
@@ -267,10 +267,6 @@ def _row_ref(row: Row, place: str, source: ItemSource) -> ItemRef:
         listed=fault,
         detail=detail,
     )
-    if fault:
-        own = f"{ref.item_id} {printable(place)} {row.number}"
-        return dataclasses.replace(ref, item_id=hashlib.sha256(own.encode()).hexdigest()[:16])
-    return ref
 
 
 def _resolve(text: str, place: str) -> tuple[str, Reason, str]:
@@ -367,14 +363,17 @@ class _ListItemsDoFn(beam.DoFn):
                 progress.add({"listed": _SHOWN})
             if ref.listed:
                 self._metrics.lost(ref.listed)
-                yield beam.pvalue.TaggedOutput("lost", _lost(ref))
+                yield beam.pvalue.TaggedOutput("lost", _lost(ref, count))
             else:
                 self._metrics.passed()
                 yield ref.item_id, ref
         progress.add({"listed": count % _SHOWN})
 
 
-def _lost(ref: ItemRef) -> Outcome:
+def _lost(ref: ItemRef, number: int) -> Outcome:
+    """The outcome of an item that ends here: with an id of its own, for nobody looks whether it is named twice."""
+    own = f"{ref.item_id} lost {number}"
+    ref = dataclasses.replace(ref, item_id=hashlib.sha256(own.encode()).hexdigest()[:16])
     end = skipped if ref.listed == Reason.UNSUPPORTED_TYPE else rejected
     return end(ref, STAGE, ref.listed, ref.detail)
 

@@ -43,11 +43,7 @@ class Google:
 
     root: str = ""
     language: str = "en"
-
-    @property
-    def name(self) -> str:
-        """What it is called on the command line."""
-        return "google"
+    name: str = dataclasses.field(default="google", init=False)
 
     @property
     def host(self) -> str:

@@ -62,15 +62,12 @@ class Wikimedia:
     Attributes:
       root: Root of another server that speaks for both; empty for their own.
       language: Code of the language that names are given in.
+      name: What it is called on the command line.
     """
 
     root: str = ""
     language: str = "en"
-
-    @property
-    def name(self) -> str:
-        """What it is called on the command line."""
-        return "wikimedia"
+    name: str = dataclasses.field(default="wikimedia", init=False)
 
     @property
     def host(self) -> str:
