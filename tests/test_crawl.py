@@ -26,7 +26,8 @@ from web_site import (
 
 from celebface.indexing.schemas import Reason
 from celebface.transforms.web import client
-from celebface.transforms.web.client import Moved, WebClient
+from celebface.transforms.web import crawl as crawl_module
+from celebface.transforms.web.client import Answer, Moved, WebClient
 from celebface.transforms.web.crawl import Crawl, Host
 from celebface.transforms.web.policy import FetchPolicy, WebFault
 
@@ -216,6 +217,106 @@ def test_a_pause_that_is_too_long_ends_the_host_without_asking():
         assert len(site.log()) == 1
 
 
+class Clock:
+    """In place of the time module: time passes only for those who sleep."""
+
+    def __init__(self):
+        self.now = 1000.0
+        self.slept = []
+
+    def monotonic(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.slept.append(seconds)
+        self.now += seconds
+
+
+class Timed:
+    """A client that asks for things for which so many seconds are left."""
+
+    def __init__(self, left):
+        self.left = left
+        self.asked = []
+
+    def get(self, url, *, may_ask, **how):
+        may_ask(url, self.left)
+        self.asked.append(url)
+        return Answer(200, url, {}, DATA)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(crawl_module, "time", clock)
+    return clock
+
+
+@pytest.mark.parametrize(("left", "waits"), [(2.0, True), (60.0, True), (1.9, False), (0.0, False)])
+def test_a_turn_that_comes_too_late_is_not_waited_for(clock, left, waits):
+    web = Timed(60.0)
+    host = Host(HOST, web, FetchPolicy(host_rate=0.5, robots=False))
+    host.get("http://a.test/1", accept="image/*")
+    web.left = left
+    if waits:
+        host.get("http://a.test/2", accept="image/*")
+        assert (clock.slept, web.asked) == ([2], ["http://a.test/1", "http://a.test/2"])
+        return
+    with pytest.raises(WebFault) as raised:
+        host.get("http://a.test/2", accept="image/*")
+    fault = raised.value
+    assert (fault.reason, str(fault)) == (Reason.RATE_LIMITED, "its host is not to be asked for another 2 s")
+    assert not fault.of_host and not fault.passing
+    assert (clock.slept, web.asked) == ([], ["http://a.test/1"])
+    web.left = 60.0  # the turn was not used up
+    host.get("http://a.test/3", accept="image/*")
+    assert clock.slept == [2]
+
+
+def test_the_time_that_robots_txt_took_is_gone(clock):
+    class SlowRobots(Timed):
+        def get(self, url, *, may_ask, **how):
+            if url.endswith("/robots.txt"):
+                may_ask(url, 60.0)
+                clock.now += 3
+                return Answer(200, url, {}, b"User-agent: *\nCrawl-delay: 5\n")
+            return super().get(url, may_ask=may_ask, **how)
+
+    web = SlowRobots(7.0)
+    host = Host(HOST, web, FetchPolicy(host_rate=0.2))  # the turn after robots.txt comes after 5 s, 2 s from its answer
+    host.get("http://a.test/1", accept="image/*")
+    assert clock.slept == [2]
+    host = Host(HOST, web, FetchPolicy(host_rate=0.2))
+    web.left = 4.9
+    with pytest.raises(WebFault, match="its host is not to be asked for another 2 s"):
+        host.get("http://a.test/1", accept="image/*")
+
+
+def test_an_item_whose_time_is_up_is_late_and_not_refused_by_its_host(clock):
+    web = Timed(-1.0)
+    Host(HOST, web, FetchPolicy(robots=False)).get("http://a.test/1", accept="image/*")  # it is for the client to tell
+    assert (clock.slept, web.asked) == ([], ["http://a.test/1"])
+
+
+def test_what_was_not_asked_for_says_nothing_of_the_host(clock):
+    """A host that fails whenever it is asked is left alone, however many items found no turn in between."""
+
+    class Failing(Timed):
+        def get(self, url, **how):
+            super().get(url, **how)
+            raise WebFault(Reason.SERVER_ERROR, "status 503", of_host=True)
+
+    web = Failing(60.0)
+    host = Host(HOST, web, FetchPolicy(host_rate=0.5, host_failures=2, robots=False))
+    reasons = []
+    for left in (60.0, 1.0, 60.0, 60.0):
+        web.left = left
+        with pytest.raises(WebFault) as raised:
+            host.get("http://a.test/1", accept="image/*")
+        reasons.append(raised.value.reason)
+    assert reasons == [Reason.SERVER_ERROR, Reason.RATE_LIMITED, Reason.SERVER_ERROR, Reason.HOST_FAILING]
+
+
 # --- hosts that fail --------------------------------------------------------------------------------------------------
 
 
@@ -401,6 +502,28 @@ def test_opt_outs(name, value, reason):
         assert endings(site, crawl, list(pages)) == [""]
 
 
+@pytest.mark.parametrize(
+    ("headers", "opt_outs", "reason"),
+    [
+        ((("X-Robots-Tag", "noai"),), True, Reason.OPTED_OUT),
+        ((("TDM-Reservation", "1"),), True, Reason.OPTED_OUT),
+        ((("X-Robots-Tag", "noarchive"),), True, ""),
+        ((("X-Robots-Tag", "noai"),), False, ""),
+    ],
+)
+def test_opt_outs_of_what_has_not_changed(headers, opt_outs, reason):
+    def ask_again(host, url):
+        try:
+            assert host.get(url, accept="image/*", headers={"If-None-Match": '"7"'}).status == 304
+        except WebFault as fault:
+            return url, fault.reason
+        return url, ""
+
+    pages = many(Status(304, headers=headers), 1)
+    with crawling(pages, ask_again, opt_outs=opt_outs) as (site, crawl):
+        assert endings(site, crawl, list(pages)) == [reason]
+
+
 def test_several_headers_of_one_name():
     headers = (("X-Robots-Tag", "otherbot: noarchive"), ("X-Robots-Tag", "celebface: noai"))
     pages = many(dataclasses.replace(GOOD, headers=headers), 1)
@@ -454,6 +577,54 @@ def test_no_more_is_held_than_threads_and_queue_can_hold():
         assert full.wait(GENEROUS_SECONDS)
         assert len(done) <= 2 + 2
         assert sorted(crawl.results()) == list(range(100))
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_a_host_is_forgotten_when_its_items_are_done(early):
+    """With what its robots.txt said: whoever adds more of it later asks anew."""
+    pages = many(GOOD, 4) | {(HOST, "/robots.txt"): robots_txt(""), ("b.test", "/0.jpg"): GOOD}
+    places = list(many(GOOD, 4))
+    with crawling(pages, robots=True, threads=1) as (site, crawl):  # with one thread all is done in order
+        add_all(site, crawl, places[:2])
+        if early:
+            crawl.end(HOST)
+        assert [reason for _, reason in crawl.results()] == ["", ""]
+        assert endings(site, crawl, [("b.test", "/0.jpg")]) == [""]  # when it is had, the thread is done with the other
+        if not early:
+            crawl.end(HOST)
+        assert endings(site, crawl, places[2:]) == ["", ""]
+        assert site.paths(HOST) == ["/robots.txt", "/0.jpg", "/1.jpg", "/robots.txt", "/2.jpg", "/3.jpg"]
+
+
+def test_a_host_that_has_not_ended_is_remembered():
+    pages = many(GOOD, 2) | {(HOST, "/robots.txt"): robots_txt(""), ("b.test", "/0.jpg"): GOOD}
+    with crawling(pages, robots=True, threads=1) as (site, crawl):
+        for place in [(HOST, "/0.jpg"), ("b.test", "/0.jpg"), (HOST, "/1.jpg")]:
+            assert endings(site, crawl, [place]) == [""]
+        assert site.paths(HOST) == ["/robots.txt", "/0.jpg", "/1.jpg"]
+
+
+def test_of_many_hosts_none_is_remembered():
+    with crawling({}, lambda host, item: item) as (_, crawl):
+        for number in range(300):
+            for part in range(3):
+                crawl.add(f"{number}.test", (number, part))
+            crawl.end(f"{number}.test")
+            list(crawl.results(down_to=20))
+        list(crawl.results())
+        crawl.end("unknown.test")
+        crawl.close()  # the threads are done with what they had
+        assert crawl._lanes == {}
+
+
+def test_what_is_added_while_the_last_items_of_a_host_are_under_way_is_done():
+    pages = many(Held("door", GOOD), 1) | {(HOST, "/late.jpg"): GOOD}
+    with crawling(pages) as (site, crawl):
+        add_all(site, crawl, [(HOST, "/0.jpg")])
+        crawl.end(HOST)
+        add_all(site, crawl, [(HOST, "/late.jpg")])
+        site.let_go("door")
+        assert sorted(crawl.results()) == sorted((url, "") for url in site.urls(pages))
 
 
 def test_close_ends_all_threads_whatever_is_unfinished():

@@ -4,7 +4,7 @@ import fakes
 import numpy as np
 import pytest
 
-from celebface.indexing.schemas import LEDGER, Kind, Reason, Status
+from celebface.indexing.schemas import LEDGER, Kind, Reason, Status, faces_schema
 from celebface.models import faces
 from celebface.transforms import records
 from celebface.transforms.records import NOBODY, ItemRef, Outcome, Person
@@ -17,6 +17,24 @@ SHA256 = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # o
 @pytest.mark.parametrize("name", ["Zo\u00eb Kravitz", "Zoe\u0308 Kravitz", "  Zo\u00eb \t\n Kravitz\u00a0"])
 def test_a_name_is_normal(name):
     assert Person.of(name) == Person("Zo\u00eb Kravitz", "50c5bb1ada2ac561")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Zo\u00eb\x00 Kravitz", "\x1bZo\u00eb Kravitz", "Zo\x7f\u00eb\x9f\x85Kravitz\r\n", "Zoe\x08\u0308 Kravitz"],
+)
+def test_a_name_has_no_control_characters(name):
+    """Those that are white space part words as other white space does."""
+    assert Person.of(name) == Person("Zo\u00eb Kravitz", "50c5bb1ada2ac561")
+    assert Person.of("Madonna", aliases=[name]).aliases == ("Zo\u00eb Kravitz",)
+
+
+def test_an_id_has_no_control_characters():
+    assert Person.of("Madonna", "\x00wiki\x9bdata:Q1744") == Person.of("Madonna", "wikidata:Q1744")
+
+
+def test_letters_that_only_join_others_stay_in_a_name():
+    assert Person.of("\u0646\u200c\u0627").name == "\u0646\u200c\u0627"  # a zero-width non-joiner
 
 
 def test_names_are_told_apart_by_case_and_accents():
@@ -47,7 +65,7 @@ def test_aliases_are_other_names_each_once():
     assert person.identity_id == Person.of("Madonna").identity_id
 
 
-@pytest.mark.parametrize("name", ["", " \n"])
+@pytest.mark.parametrize("name", ["", " \n", "\x00", "\x1f \x7f"])
 def test_no_name_is_nobody(name):
     assert Person.of(name) == NOBODY
     assert Person.of(name, "wikidata:Q1744").identity_id == ""
@@ -213,6 +231,34 @@ def test_the_values_of_a_ledger_row_are_plain():
 )
 def test_faces_left_out_are_told(kept, found, detail):
     assert records.kept_faces(kept, found) == detail
+
+
+@pytest.mark.parametrize(
+    ("count", "detail"), [(0, "0 photos found"), (1, "1 photo found"), (2, "2 photos found"), (20, "20 photos found")]
+)
+def test_photos_of_a_page_are_counted(count, detail):
+    assert records.photos_found(count) == detail
+
+
+def test_how_an_item_is_named_and_described():
+    ref = fakes.item(
+        "https://example.org/1.jpg",
+        Person.of("Madonna", "wikidata:Q1744", ["Madge"]),
+        origin="people.csv:17",
+        provenance=records.Provenance("https://example.org/", "CC0", "Eve"),
+    )
+    person = {"identity": "Madonna", "identity_id": ref.person.identity_id}
+    assert ref.named() == {**person, "origin": "people.csv:17"}
+    assert ref.described() == {
+        **person,
+        "external_id": "wikidata:Q1744",
+        "aliases": ["Madge"],
+        "source_page": "https://example.org/",
+        "licence": "CC0",
+        "author": "Eve",
+    }
+    assert ref.named().keys() <= set(LEDGER.names)
+    assert ref.described().keys() <= set(faces_schema(4).names)
 
 
 def test_every_fault_of_a_photo_has_a_reason_in_the_closed_list():

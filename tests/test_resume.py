@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import itertools
 import pathlib
 from collections.abc import Sequence
 
@@ -247,6 +248,52 @@ def test_a_photo_that_cannot_be_told_to_be_unchanged_is_sent_again_only_if_that_
     assert resume.sort_out(PHOTO, [of_bytes(), known], "failed") == READ_STORED
 
 
+# --- items that are named otherwise now -------------------------------------------------------------------------------
+
+ANNIE = Person("Annie", Person.of("ann").identity_id, "", ("ann",))
+FOUND = Provenance("https://example.org/ann", "CC0", "Eve")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"person": ANNIE}, {"origin": "a.csv:3"}, {"provenance": FOUND}, {"person": ANNIE, "origin": "a.csv:3"}],
+    ids=["name", "row", "provenance", "name and row"],
+)
+@pytest.mark.parametrize("published", [False, True])
+def test_what_is_taken_over_is_named_as_it_is_now(changed, published):
+    place = PUBLISHED_PLACE if published else PLACE
+    shard = 9 if published else 2
+    for ref, known in ((FILE, of_file(published=published)), (PHOTO, of_web(published=published))):
+        ref = dataclasses.replace(ref, **changed)
+        now = dataclasses.replace(
+            ref, etag=known.etag, last_modified=known.last_modified, content_sha256=known.content_sha256
+        )
+        restated = dataclasses.replace(place, restated=now, identity=ref.person.name)
+        assert resume.sort_out(ref, [known], "none") == ("staged", (shard, restated))
+
+
+def test_a_photo_that_is_not_asked_for_again_is_named_as_it_is_now():
+    ref = dataclasses.replace(PHOTO, person=ANNIE)
+    restated = dataclasses.replace(
+        PUBLISHED_PLACE, restated=dataclasses.replace(ref, content_sha256="0123"), identity="Annie"
+    )
+    assert resume.sort_out(ref, [UNTOLD], "failed") == ("staged", (9, restated))
+
+
+def test_of_a_lost_item_only_its_names_are_told():
+    lost = of_file(reason="no_face")
+    assert resume.sort_out(dataclasses.replace(FILE, provenance=FOUND), [lost], "") == TAKEN
+    ref = dataclasses.replace(FILE, origin="a.csv:3")
+    assert resume.sort_out(ref, [lost], "") == ("staged", (2, dataclasses.replace(PLACE, restated=ref, identity="ann")))
+
+
+def test_an_item_that_must_be_done_anew_is_handed_out_as_it_is_named_now():
+    ref = dataclasses.replace(PHOTO, person=ANNIE)
+    assert resume.sort_out(ref, [DONE], "failed") == ("web", (ref, DONE))
+    had = dataclasses.replace(HAD, person=ANNIE)
+    assert resume.sort_out(ref, [of_bytes()], "failed") == ("fresh", (had, STORED))
+
+
 @pytest.mark.parametrize("retry", ["", "Failed", "everything"])
 def test_what_is_asked_for_again_is_one_of_three(retry):
     with pytest.raises(ValueError, match=f"retry must be one of failed, all, none, not {retry}"):
@@ -297,6 +344,16 @@ def test_of_links_on_one_row_the_first_page_counts():
     pages = ["https://example.org/b", "https://example.org/a"]
     first, (repeat,) = resume.collapse([named("a.csv:1", page) for page in pages])
     assert (first.provenance.page, repeat.ref.provenance.page) == (pages[1], pages[0])
+
+
+def test_of_one_row_that_names_a_person_in_two_ways_always_the_same_counts():
+    people = [Person.of("Madonna Ciccone", "wikidata:Q1744"), Person.of("Madonna", "wikidata:Q1744", ["Madge"])]
+    people.append(Person.of("Madonna", "wikidata:Q1744"))
+    refs = [fakes.item("https://example.org/1.jpg", who, origin="a.csv:1") for who in people]
+    assert len({ref.item_id for ref in refs}) == 1
+    for order in itertools.permutations(refs):
+        first, repeats = resume.collapse(order)
+        assert [first.person, *(each.ref.person for each in repeats)] == [people[2], people[1], people[0]]
 
 
 def test_pages_and_names_are_collapsed_in_a_pipeline():
@@ -462,6 +519,30 @@ def test_a_table_that_does_not_describe_people_is_not_asked_how(tmp_path):
     stage.write_part([outcome], str(tmp_path), schemas.MATCHES, 1)
     ((_, known),) = resume.read_keys(str(next(tmp_path.iterdir())))
     assert (known.named, known.described) == (digest(ref.named()), "")
+
+
+def test_a_killed_run_goes_on_with_a_list_that_names_its_photos_otherwise(tmp_path):
+    """The list was mended between the two runs: what was done is not done again, and takes over the new names."""
+    q1 = Person.of("ann", "wikidata:Q1")
+    done = [
+        web_outcome(1, q1, origin="a.csv:1"),
+        web_outcome(2, q1, origin="a.csv:2", provenance=Provenance("https://example.org/a", "CC0", "Eve")),
+        rejected(fakes.item("/photos/3.jpg", q1, "1-1", origin="a.csv:3"), "detect", Reason.NO_FACE, "none"),
+    ]
+    stage_part(tmp_path, done)
+    ann = Person.of("Ann", "wikidata:Q1", ["Annie"])
+    mended = [
+        web_outcome(1, ann, origin="a.csv:7"),
+        web_outcome(2, ann, origin="a.csv:2", provenance=Provenance("https://example.org/b", "", "Eve")),
+        rejected(fakes.item("/photos/3.jpg", ann, "1-1", origin="a.csv:8"), "detect", Reason.NO_FACE, "none"),
+    ]
+    with fakes.pipeline() as pipeline:
+        refs = pipeline | beam.Create(keyed([asked_for(each.ref) for each in mended]))
+        found = refs | ResumeItems(str(tmp_path), ROWS, SHARDS)
+        kept_now = [("part", version_row(each)) for each in mended]
+        assert_that(found.staged | "Kept" >> beam.Map(what_is_kept), equal_to(kept_now), "Staged")
+        assert_that(found.fresh, equal_to([]), "Fresh")
+        assert_that(found.web, equal_to([]), "Web")
 
 
 # --- a published version ----------------------------------------------------------------------------------------------
@@ -695,6 +776,49 @@ def test_the_other_name_of_a_photo_is_forgotten_when_it_is_gone(original, tmp_pa
     build(tmp_path, rest, reuse=reuse_of(original))
     row = ledger(tmp_path)["/photos/ann/1.jpg"]
     assert (row["flag"], row["detail"]) == ("", "2 of 3 faces left out")
+
+
+def named_again(outcome: Outcome) -> Outcome:
+    """The same outcome of an item that a mended list names otherwise: person, aliases, row, page, licence."""
+    ref = outcome.ref
+    name = "Ann Bee" if ref.person.external_id else ref.person.name
+    person = Person.of(name, ref.person.external_id, [*ref.person.aliases, "Queen Bee"])
+    assert person.identity_id == ref.person.identity_id
+    number = len(ref.uri)
+    ref = dataclasses.replace(
+        ref, person=person, origin=f"mended.csv:{number}", provenance=Provenance(f"/{number}", "", f"author {number}")
+    )
+    columns = {
+        "identity": name,
+        "aliases": [*person.aliases],
+        "source_page": f"/{number}",
+        "licence": "",
+        "author": f"author {number}",
+    }
+    return dataclasses.replace(outcome, ref=ref, rows=[{**row, **columns} for row in outcome.rows])
+
+
+def test_a_build_from_a_version_names_everything_as_the_list_does_now(original, tmp_path):
+    outcomes = [named_again(each) for each in everything()]
+    counted = build(tmp_path / "reused", outcomes, reuse=reuse_of(original))
+    assert counted == {"items_in": len(outcomes), "noted_taken_over": len(outcomes)}
+    build(tmp_path / "anew", outcomes)
+    assert files(tmp_path / "reused") == files(tmp_path / "anew")
+    assert not set(files(original).values()) & set(files(tmp_path / "anew").values())
+
+
+def test_the_other_name_of_a_photo_is_the_one_that_it_has_now(tmp_path):
+    def copied(name: str) -> list[Outcome]:
+        people = [Person.of("ann", "wikidata:Q1"), Person.of(name, "wikidata:Q2")]
+        return [fakes.photo_outcome(f"/photos/{who.external_id}.jpg", who, content=b"copied") for who in people]
+
+    build(tmp_path / "1", copied("bob"))
+    build(tmp_path / "2", copied("Bob Dylan"), reuse=reuse_of(tmp_path / "1"))
+    details = [
+        [ledger(tmp_path / folder)[f"/photos/wikidata:{key}.jpg"]["detail"] for key in ("Q1", "Q2")]
+        for folder in ("1", "2")
+    ]
+    assert details == [["also given for bob", "also given for ann"], ["also given for Bob Dylan", "also given for ann"]]
 
 
 def test_by_default_the_web_is_asked_what_changed(original, tmp_path):

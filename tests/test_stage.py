@@ -15,7 +15,7 @@ from apache_beam.testing.util import assert_that
 from celebface.indexing import schemas, storage
 from celebface.indexing.schemas import Reason
 from celebface.transforms import stage, staged
-from celebface.transforms.records import Outcome, rejected, skipped
+from celebface.transforms.records import ItemRef, Outcome, Person, Provenance, rejected, skipped
 from celebface.transforms.stage import StageOutcomes
 from celebface.transforms.staged import Known, StagedRow, StoredBytes, read_outcomes, staging_schema
 
@@ -166,22 +166,166 @@ def test_a_photo_that_gave_no_face_is_no_photo_of_two_people(tmp_path):
     assert read_outcomes([place])["content_sha256"].to_pylist() == ["0123"]
 
 
-def test_validators_of_a_later_answer_take_the_place_of_those_kept(tmp_path):
-    old = {"revision": "", "etag": '"old"', "last_modified": "Thu, 01 Jan 2026 00:00:00 GMT"}
-    uris = [f"https://example.org/{number}.jpg" for number in range(4)]
-    outcomes = [fakes.photo_outcome(uri, **old) for uri in uris]
-    places = {}
-    for _, place in stage.write_part(outcomes, str(tmp_path), ROWS, 1):
-        places[read_outcomes([place])["uri"][0].as_py()] = place
-    answers = {uris[1]: ('"new"', "Fri, 02 Jan 2026 00:00:00 GMT"), uris[2]: ("", "")}  # a server may stop to tell
-    found = read_outcomes([dataclasses.replace(places[uri], validators=answers.get(uri)) for uri in reversed(uris)])
+OLD = {"revision": "", "etag": '"old"', "last_modified": "Thu, 01 Jan 2026 00:00:00 GMT"}
+
+
+def some_web_photos() -> list[Outcome]:
+    """Photos from the web with two faces each, and one that was lost."""
+    vectors = np.array([[0.1, -0.2, 1e-30, 0.3], [1 / 3, np.pi, -0.0, -1]], np.float32)
+    outcomes = [
+        fakes.photo_outcome(
+            f"https://example.org/{number}.jpg",
+            "ann",
+            vectors=vectors,
+            crop_hash=2**64 - 1,
+            origin=f"a.csv:{number}",
+            **OLD,
+        )
+        for number in range(4)
+    ]
+    lost = fakes.item("https://example.org/lost.jpg", "ann", origin="a.csv:9", **OLD)
+    return [*outcomes, rejected(lost, "detect", Reason.NO_FACE, "no face was found")]
+
+
+def kept_in(folder: pathlib.Path, outcomes: list[Outcome]) -> dict[str, tuple[int, StagedRow]]:
+    """Keeps outcomes; returns where, by place."""
+    found = {}
+    for shard, place in stage.write_part(outcomes, str(folder), ROWS, SHARDS):
+        found[read_outcomes([place])["uri"][0].as_py()] = shard, place
+    return found
+
+
+def test_what_a_later_run_tells_of_an_item_takes_the_place_of_what_was_kept(tmp_path):
+    outcomes = some_web_photos()
+    places = kept_in(tmp_path, outcomes)
+    ann = Person("Ann", Person.of("ann").identity_id, "", ("Annie", "ann"))
+    changes = {  # and what becomes of the ledger row, and of the rows of faces
+        outcomes[1].ref.uri: (
+            {"etag": '"new"', "last_modified": "Fri, 02 Jan 2026 00:00:00 GMT"},
+            {"etag": '"new"', "last_modified": "Fri, 02 Jan 2026 00:00:00 GMT"},
+            {},
+        ),
+        outcomes[2].ref.uri: (
+            {"person": ann, "origin": "b.csv:7", "provenance": Provenance("https://example.org/ann", "CC0", "Eve")},
+            {"identity": "Ann", "origin": "b.csv:7"},
+            {
+                "identity": "Ann",
+                "aliases": ["Annie", "ann"],
+                "source_page": "https://example.org/ann",
+                "licence": "CC0",
+                "author": "Eve",
+            },
+        ),
+        outcomes[3].ref.uri: (
+            {"etag": "", "last_modified": ""},  # a server may stop to tell
+            {"etag": "", "last_modified": ""},
+            {},
+        ),
+        outcomes[4].ref.uri: ({"person": ann, "origin": "b.csv:8"}, {"identity": "Ann", "origin": "b.csv:8"}, {}),
+    }
+    wanted, expected = [], []
+    for each in outcomes:
+        _, place = places[each.ref.uri]
+        fields, of_ledger, of_faces = changes.get(each.ref.uri, ({}, {}, {}))
+        now = dataclasses.replace(each.ref, **fields) if fields else None
+        wanted.append(dataclasses.replace(place, restated=now))
+        record = {**kept_record(each), **of_ledger}
+        expected.append({**record, "rows": [{**row, **of_faces} for row in each.rows]})
+    found = read_outcomes(reversed(wanted))
     assert found.schema == staging_schema(ROWS)
-    expected = [kept_record(each) for each in outcomes]
-    for record in expected:
-        etag, modified = answers.get(record["uri"], ('"old"', "Thu, 01 Jan 2026 00:00:00 GMT"))
-        record.update(etag=etag, last_modified=modified, shard=0)
     assert found.to_pylist() == expected
-    assert read_outcomes(places.values()).to_pylist() == [{**kept_record(each), "shard": 0} for each in outcomes]
+    kept = read_outcomes(place for _, place in places.values())
+    assert kept.to_pylist() == [kept_record(each) for each in outcomes]  # the part is as it was
+    vectors = [table["rows"].combine_chunks().flatten().field("embedding").flatten() for table in (found, kept)]
+    assert vectors[0].to_numpy().tobytes() == vectors[1].to_numpy().tobytes()
+
+
+def test_of_a_match_only_the_photo_is_named_otherwise(tmp_path):
+    """Who was found on it stays: that is no property of the photo."""
+    names = schemas.MATCHES.names
+    row = dict.fromkeys(names) | {"photo_uri": "/a.jpg", "identity": "Eve", "identity_id": "e1", "rank": 1}
+    ref = fakes.item("/a.jpg", "", "1-1", origin="a.csv:1")
+    outcome = Outcome(ref, schemas.Status.DONE, "match", faces=1, shard_key=ref.item_id, rows=[row])
+    ((_, place),) = stage.write_part([outcome], str(tmp_path), schemas.MATCHES, 1)
+    now = dataclasses.replace(ref, origin="b.csv:2")
+    found = read_outcomes([dataclasses.replace(place, restated=now)])
+    assert found.schema == staging_schema(schemas.MATCHES)
+    assert found.to_pylist() == [{**outcome.ledger_row(), "origin": "b.csv:2", "shard": 0, "rows": [row]}]
+
+
+# --- taking over ------------------------------------------------------------------------------------------------------
+
+
+def known_of(outcome: Outcome, shard: int, place: StagedRow) -> Known:
+    """What a later run knows of an outcome."""
+    ref = outcome.ref
+    return Known(
+        ref.revision,
+        ref.etag,
+        ref.last_modified,
+        ref.content_sha256,
+        str(outcome.reason),
+        shard,
+        place,
+        named=staged.digest(ref.named()),
+        described=staged.digest(ref.described()) if outcome.rows else "",
+    )
+
+
+def asked_for(ref: ItemRef) -> ItemRef:
+    return dataclasses.replace(ref, etag="", last_modified="", content_sha256="")
+
+
+def test_an_outcome_under_the_same_names_is_taken_over_as_it_is(tmp_path):
+    outcomes = some_web_photos()
+    places = kept_in(tmp_path, outcomes)
+    for each in outcomes:
+        shard, place = places[each.ref.uri]
+        assert staged.taken_over(asked_for(each.ref), known_of(each, shard, place)) == (shard, place)
+
+
+def test_validators_are_told_anew_if_they_are_others(tmp_path):
+    outcomes = some_web_photos()
+    each = outcomes[0]
+    shard, place = kept_in(tmp_path, outcomes)[each.ref.uri]
+    known = dataclasses.replace(known_of(each, shard, place), etag='"new"', last_modified="")
+    found = staged.taken_over(asked_for(each.ref), known, restate=True)
+    now = dataclasses.replace(each.ref, etag='"new"', last_modified="")
+    assert found == (shard, dataclasses.replace(place, restated=now))
+    record = {**kept_record(each), "etag": '"new"', "last_modified": ""}
+    assert read_outcomes([found[1]]).to_pylist() == [record]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"person": Person("Ann", Person.of("ann").identity_id)},
+        {"person": Person("ann", Person.of("ann").identity_id, "", ("Annie",))},
+        {"origin": "b.csv:1"},
+        {"provenance": Provenance("https://example.org/ann")},
+        {"provenance": Provenance(licence="CC0")},
+        {"provenance": Provenance(author="Eve")},
+    ],
+    ids=["name", "aliases", "row", "page", "licence", "author"],
+)
+def test_an_outcome_is_taken_over_under_the_names_that_the_item_has_now(tmp_path, changed):
+    outcomes = some_web_photos()
+    each = outcomes[0]
+    shard, place = kept_in(tmp_path, outcomes)[each.ref.uri]
+    ref = dataclasses.replace(asked_for(each.ref), **changed)
+    found = staged.taken_over(ref, known_of(each, shard, place))
+    now = dataclasses.replace(each.ref, **changed)
+    assert found == (shard, dataclasses.replace(place, restated=now, identity=now.person.name))
+    record = kept_record(dataclasses.replace(each, ref=now))
+    described = {
+        "identity": now.person.name,
+        "aliases": list(now.person.aliases),
+        "source_page": now.provenance.page,
+        "licence": now.provenance.licence,
+        "author": now.provenance.author,
+    }
+    record["rows"] = [{**row, **described} for row in each.rows]
+    assert read_outcomes([found[1]]).to_pylist() == [record]
 
 
 # --- photos' bytes ----------------------------------------------------------------------------------------------------

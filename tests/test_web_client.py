@@ -3,11 +3,13 @@ import dataclasses
 import datetime
 import email.utils
 import http.client
+import itertools
 import socket
 import threading
 import time
 
 import pytest
+import requests
 import tenacity
 import web_site
 from web_site import (
@@ -37,7 +39,7 @@ from web_site import (
 
 from celebface.indexing.schemas import Reason
 from celebface.transforms.web import addresses, client
-from celebface.transforms.web.client import Moved, WebClient, clean_url, host_of
+from celebface.transforms.web.client import Moved, WebClient, clean_url, host_of, validator
 from celebface.transforms.web.policy import FetchPolicy, WebFault
 
 HOST, PATH = "a.test", "/photo.jpg"
@@ -105,6 +107,10 @@ def fault_of(site, web, path=PATH, query="", **how):
         ("http://a.test/a\tb\nc", "http://a.test/a%09b%0Ac"),
         ("http://a.test\\@b.test/x", "http://a.test/%5C@b.test/x"),
         ("http://a.test/a/../../b", "http://a.test/b"),
+        ("\x00\x1f http://a.test/x.jpg\x00\x0b \x1c", "http://a.test/x.jpg"),
+        ("\x08http://a.test/\u00e9\x08", "http://a.test/%C3%A9"),
+        ("http://a.test/x\x7f", "http://a.test/x%7F"),
+        ("http://a.test/\u00a0", "http://a.test/%C2%A0"),
     ],
 )
 def test_clean_url(text, clean):
@@ -142,12 +148,58 @@ def test_clean_url(text, clean):
         "http://.test/x.jpg",
         "http://\ud800.test/x.jpg",
         "http://a.test\x00/x.jpg",
+        "http://a.test\x7f/x.jpg",
+        "http://a.test%00/x.jpg",
+        "http://a\u00adb.test/x.jpg",
+        "http://\u200ba.test/x.jpg",
+        "http://a\u3002test\uff0fx.jpg",
+        "http://a.test/%2e%2e/x.jpg",
+        "http://a.test/" + "x" * 8192,
     ],
 )
 def test_bad_urls(text):
     with pytest.raises(WebFault) as raised:
         clean_url(text)
     assert raised.value.reason == Reason.BAD_URL
+
+
+def test_a_url_may_be_long():
+    url = "http://a.test/".ljust(8192, "x")
+    assert clean_url(url) == url
+
+
+HOSTS = ["a.test", "a-b.c1.test", "127.0.0.1", "xn--bcher-kva.example", "A.test", "\u00e9.test", "a..test", "%61.test"]
+PORTS = ["", ":80", ":8080", ":59999", ":65535", ":0800"]
+PATHS = [
+    "",
+    "/",
+    "/x.jpg",
+    "/.x/~y/",
+    "//x",
+    "/a//../b",
+    "/a/./b",
+    "/a/..",
+    "/%41%2f%e9",
+    "/%2e%2e/x",
+    "/\u00e9 x",
+    "/%",
+]
+QUERIES = ["", "?", "?q=1&r=a-b", "?q=/../b", "?q=%2e&r=%", "?q=\u00e9+x"]
+
+
+def test_a_clean_url_is_sent_as_it_is_written_down():
+    """Whether it is one of those that need no rewriting or not."""
+    clean = 0
+    for text in map("".join, itertools.product(["http://"], HOSTS, PORTS, PATHS, QUERIES)):
+        try:
+            url = clean_url(text)
+        except WebFault:
+            continue
+        clean += 1
+        assert url.isascii() and "#" not in url
+        assert requests.Request("GET", url).prepare().url == url, text
+        assert clean_url(url) == url
+    assert clean > 2000
 
 
 @pytest.mark.parametrize(
@@ -199,6 +251,43 @@ def test_an_etag_that_cannot_be_sent_back_is_left_out(etag):
     with asking(Content(DATA, etag=etag if etag.isascii() else "")) as (site, web):
         known = web.get(site.url(HOST, PATH), accept="image/*").headers.get("ETag") or etag
         assert web.get(site.url(HOST, PATH), accept="image/*", headers={"If-None-Match": known}).body == DATA
+
+
+def test_unchanged_is_believed_only_if_that_was_asked_for():
+    for headers in (None, {"X-Other": "1"}, {"If-None-Match": '"a\r\nb"'}, {"If-Modified-Since": " "}):
+        with asking(Status(304)) as (site, web):
+            fault = fault_of(site, web, headers=headers)
+            assert (fault.reason, str(fault), fault.passing) == (Reason.HTTP_STATUS, "status 304", False)
+            assert [one.conditional for one in site.log()] == [False]
+    for headers in ({"If-None-Match": '"a"'}, {"If-Modified-Since": "yesterday"}):
+        with asking(Status(304)) as (site, web):
+            assert web.get(site.url(HOST, PATH), accept="image/*", headers=headers).status == 304
+
+
+def test_the_headers_of_what_has_not_changed_are_looked_at():
+    def refuse(headers):
+        assert headers["X-Robots-Tag"] == "noai"
+        raise WebFault(Reason.OPTED_OUT, "no")
+
+    with asking(Status(304, headers=(("X-Robots-Tag", "noai"),))) as (site, web):
+        fault = fault_of(site, web, headers={"If-None-Match": '"a"'}, look_at=refuse)
+        assert fault.reason == Reason.OPTED_OUT
+        assert len(site.log()) == 1
+
+
+@pytest.mark.parametrize(
+    "value", ['"7"', 'W/"7 8"', "Fri, 02 Jan 2026 03:04:05 GMT", "yesterday", '"' + "x" * 1022 + '"', ""]
+)
+def test_validators_that_are_kept(value):
+    assert validator(value) == value
+
+
+@pytest.mark.parametrize(
+    "value",
+    ['"' + "x" * 1023 + '"', '"a\nb"', '"\t"', '"\x00"', '"\x7f"', '"Beyonc\xe9"', '"\u6f22"', ' "7"', '"7" ', "\xa0"],
+)
+def test_validators_that_cannot_be_sent_back_are_not_kept(value):
+    assert validator(value) == ""
 
 
 def test_parameters_are_added_to_the_query():
@@ -454,13 +543,20 @@ def test_photos_are_asked_for_as_they_are_and_texts_may_be_packed():
 @pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
 def test_redirects_are_followed(code):
     with asking(Redirect(PATH + "1", code), RedirectChain(4, photo(DATA))) as (site, web):
-        asked = []
-        answer = web.get(site.url(HOST, PATH), accept="image/*", may_ask=asked.append, stay=True)
+        asked, left = [], [60.0]
+
+        def note(url, seconds):
+            asked.append(url)
+            left.append(seconds)
+
+        answer = web.get(site.url(HOST, PATH), accept="image/*", may_ask=note, stay=True)
         hops = [PATH, PATH + "1", *(f"{PATH}1?hop={hop}" for hop in range(1, 5))]
         assert answer.body == DATA
         assert answer.url == site.url(HOST)[:-1] + hops[-1]
         assert site.paths(HOST) == hops
         assert asked == [site.url(HOST)[:-1] + hop for hop in hops]
+        assert left == sorted(left, reverse=True)  # the time is that of the item, not of each request
+        assert left[-1] > 60 - GENEROUS_SECONDS
 
 
 def test_a_redirect_to_another_host_is_followed_or_told():
@@ -483,7 +579,7 @@ def test_the_body_of_a_redirect_is_not_read():
 
 
 def test_a_redirect_may_be_refused():
-    def refuse(url):
+    def refuse(url, seconds):
         if "1" in url.rpartition("/")[2]:
             raise WebFault(Reason.ROBOTS_DISALLOWED, "no")
 

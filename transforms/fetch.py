@@ -88,7 +88,8 @@ def fetch_photo(host: Host, wanted: Wanted) -> FetchedPhoto | tuple[int, StagedR
     try:
         answer = host.get(wanted.url, accept=_ACCEPT, headers=_conditions(known), stay=True)
     except WebFault as fault:
-        if known and fault.reason in OF_THE_PLACE - {Reason.NOT_FOUND}:  # its host is in trouble, it may still be there
+        in_trouble = fault.passing or fault.reason in OF_THE_PLACE - {Reason.NOT_FOUND}
+        if known and in_trouble:  # its host is, so the photo may still be there
             return taken_over(wanted.ref, known)
         raise
     if answer.status == 304 and known:

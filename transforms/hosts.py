@@ -9,7 +9,7 @@ import apache_beam as beam
 from celebface.indexing.schemas import Reason
 from celebface.transforms.bundles import at_the_end
 from celebface.transforms.metrics import StageMetrics
-from celebface.transforms.records import ItemRef, Outcome, rejected
+from celebface.transforms.records import ItemRef, Outcome, quick_to_pickle, rejected
 from celebface.transforms.staged import Known
 from celebface.transforms.web.client import Moved, WebClient, host_of
 from celebface.transforms.web.crawl import Crawl, Host
@@ -19,6 +19,7 @@ ROUNDS = 3  # hosts that one item may lead through
 _IN_HAND = 20_000  # items that a worker holds, of about 1 KB each
 
 
+@quick_to_pickle
 @dataclasses.dataclass(frozen=True, slots=True)
 class Wanted:
     """Something to be asked for.

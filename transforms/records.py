@@ -2,15 +2,29 @@
 
 import dataclasses
 import hashlib
+import operator
 import os
 import unicodedata
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from celebface.indexing.schemas import Kind, Reason, Status
 from celebface.models.faces import PhotoFaces
 
+Record = TypeVar("Record")
 
+
+def quick_to_pickle(cls: type[Record]) -> type[Record]:
+    """Makes a frozen, slotted dataclass cheap to pickle; its own way looks up the fields each time, at twice the cost.
+
+    Every item crosses several shuffles, and is pickled for each.
+    """
+    values = operator.attrgetter(*(field.name for field in dataclasses.fields(cls)))  # type: ignore[arg-type]
+    cls.__reduce__ = lambda self: (cls, values(self))  # type: ignore[method-assign]
+    return cls
+
+
+@quick_to_pickle
 @dataclasses.dataclass(frozen=True, slots=True)
 class Person:
     """Who is on a photo.
@@ -46,6 +60,7 @@ def _normal(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", visible).split())
 
 
+@quick_to_pickle
 @dataclasses.dataclass(frozen=True, slots=True)
 class Provenance:
     """Where a photo was found, and on what terms.
@@ -61,6 +76,7 @@ class Provenance:
     author: str = ""
 
 
+@quick_to_pickle
 @dataclasses.dataclass(frozen=True, slots=True)
 class ItemRef:
     """One input item: a photo, or a page or name that photos are found by.

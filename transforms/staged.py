@@ -8,10 +8,11 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from celebface.indexing import schemas, storage
-from celebface.transforms.records import ItemRef
+from celebface.transforms.records import ItemRef, quick_to_pickle
 
 # Photos had from the web, one record batch each, so that one is read without the others.
 _BYTES = pa.schema(
@@ -28,6 +29,7 @@ _OPEN_PARTS = 16
 PART, PUBLISHED, BYTES = "part", "published", "bytes"  # kinds of parts: of this run, of an earlier version, of photos
 
 
+@quick_to_pickle
 @dataclasses.dataclass(frozen=True, slots=True)
 class StagedRow:
     """Where an item's outcome is kept.
@@ -51,6 +53,7 @@ class StagedRow:
     restated: ItemRef | None = None
 
 
+@quick_to_pickle
 @dataclasses.dataclass(frozen=True, slots=True)
 class StoredBytes:
     """Where the bytes of a photo from the web are kept.
@@ -189,9 +192,17 @@ def write_photos(folder: str, photos: Sequence[tuple[str, str, str, str, bytes]]
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, _BYTES) as writer:
         for photo in photos:
-            writer.write_batch(pa.RecordBatch.from_arrays([pa.array([value]) for value in photo], schema=_BYTES))
+            *texts, data = photo
+            columns = [*(pa.array([text]) for text in texts), _as_array(data)]
+            writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=_BYTES))
     storage.write_bytes(part, sink.getvalue())
     return [StoredBytes(part, number) for number in range(len(photos))]
+
+
+def _as_array(data: bytes) -> pa.Array:
+    """A binary array of one value, which is not copied."""
+    offsets = np.array([0, len(data)], np.int32)
+    return pa.Array.from_buffers(pa.binary(), 1, [None, pa.py_buffer(offsets), pa.py_buffer(data)])
 
 
 def read_photo_keys(part: str) -> list[tuple[str, Known]]:

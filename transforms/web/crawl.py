@@ -128,7 +128,7 @@ class Host:
         with self._lock:
             now = time.monotonic()
             start = max(now, self._next)
-            if start - now > seconds:
+            if start - now > max(seconds, 0.0):  # an item whose time is up is late, whatever its host wants
                 raise WebFault(Reason.RATE_LIMITED, f"its host is not to be asked for another {start - now:.0f} s")
             self._next = start + self._interval
         if start > now:
@@ -144,7 +144,7 @@ class Host:
         if fault.of_host:
             self._failures += 1
             self._last_failure = str(fault.reason)
-        elif fault.reason not in (Reason.ROBOTS_DISALLOWED, Reason.PRIVATE_ADDRESS):
+        elif fault.reason not in (Reason.ROBOTS_DISALLOWED, Reason.PRIVATE_ADDRESS, Reason.RATE_LIMITED):
             self._failures = 0
 
 
