@@ -617,14 +617,24 @@ def test_of_many_hosts_none_is_remembered():
         assert crawl._lanes == {}
 
 
-def test_what_is_added_while_the_last_items_of_a_host_are_under_way_is_done():
-    pages = many(Held("door", GOOD), 1) | {(HOST, "/late.jpg"): GOOD}
-    with crawling(pages) as (site, crawl):
-        add_all(site, crawl, [(HOST, "/0.jpg")])
+def test_a_host_is_not_forgotten_while_something_is_asked_of_it():
+    """Else what is added late would be asked for beside it, by other limits."""
+    started, door, hosts = threading.Event(), threading.Event(), []
+
+    def hold(host, item):
+        hosts.append(host)
+        started.set()
+        assert door.wait(GENEROUS_SECONDS)
+        return item
+
+    with crawling({}, hold) as (_, crawl):
+        crawl.add(HOST, "first")
+        assert started.wait(GENEROUS_SECONDS)
         crawl.end(HOST)
-        add_all(site, crawl, [(HOST, "/late.jpg")])
-        site.let_go("door")
-        assert sorted(crawl.results()) == sorted((url, "") for url in site.urls(pages))
+        crawl.add(HOST, "late")
+        door.set()
+        assert list(crawl.results()) == ["first", "late"]
+        assert len(hosts) == 2 and hosts[0] is hosts[1]
 
 
 def test_close_ends_all_threads_whatever_is_unfinished():

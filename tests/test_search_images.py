@@ -62,7 +62,7 @@ def check(found: tuple, photos: Sequence[ItemRef], done: Sequence[Mapping], lost
 
 # --- pages ------------------------------------------------------------------------------------------------------------
 
-BOB = Person.of("Bob", "wikidata:Q7", ["Bobby"])
+BOB = Person.of("Bob", "wikidata:Q7", ["B.", "Bobby"])
 LICENSED = '<link rel="license" href="/licence"><meta name="author" content="nobody">'
 
 
@@ -265,7 +265,7 @@ def test_what_the_provider_knows_of_a_person_is_added_to_what_the_list_does():
     with WebSite(pages) as site:
         ann, bob = name_of("ann"), name_of(BOB)
         found_ann = Person("ann", ann.person.identity_id, "wikidata:Q1", ("Annie", "Queen Bee"))
-        found_bob = Person("Bob", BOB.identity_id, "wikidata:Q7", ("Bobby", "Robert"))
+        found_bob = Person("Bob", BOB.identity_id, "wikidata:Q7", ("B.", "Bobby", "Robert"))
         site.lay_out({(HOST, "/Bob"): pages[HOST, "/bob"]})
         photos = [found_photo("/ann.jpg", found_ann), found_photo("/bob.jpg", found_bob)]
         done = [done_row(ann, "search", "1 photo found"), done_row(bob, "search", "1 photo found")]
