@@ -15,7 +15,7 @@ from celebface.pipelines import cli
 
 URLS = 3000
 HOST_CONNECTIONS = 3
-FETCH_SECONDS = 5
+FETCH_SECONDS = 8
 
 pytestmark = pytest.mark.skipif(not web_site.can_make_certificates(), reason="openssl is not installed")
 

@@ -185,7 +185,8 @@ class WebClient:
         try:
             return attempts(self._ask, url, asked, deadline)
         except WebFault as fault:
-            if waited_out and deadline.passed:  # what took the time tells more than that it is up
+            # What took the time tells more than that there is none left for another try.
+            if waited_out and not fault.passing and fault.reason in (Reason.TIMEOUT, Reason.RATE_LIMITED):
                 raise waited_out[-1] from fault
             raise
 
