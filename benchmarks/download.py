@@ -117,8 +117,8 @@ def serving(photos: pathlib.Path) -> Iterator[int]:
 def main() -> None:
     """Runs both in turn and prints and stores the ratio."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--photos", type=int, default=10_000)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--photos", type=int, default=3000)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--fetch", nargs=2, metavar=("URLS", "FOLDER"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.fetch:

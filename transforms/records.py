@@ -56,6 +56,8 @@ NOBODY = Person()
 
 
 def _normal(text: str) -> str:
+    if text.isascii() and text.isprintable():
+        return " ".join(text.split())
     visible = "".join(character for character in text if character.isspace() or unicodedata.category(character) != "Cc")
     return " ".join(unicodedata.normalize("NFC", visible).split())
 

@@ -439,6 +439,12 @@ class _CheckedAdapter(HTTPAdapter):
     def request_url(self, request: requests.PreparedRequest, proxies: Any) -> str:
         return request.path_url
 
+    def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
+        response = requests.Response()  # without cookies, which nobody here keeps
+        response.status_code, response.url, response.request, response.raw = resp.status, req.url or "", req, resp
+        response.headers = CaseInsensitiveDict(resp.headers)
+        return response
+
     def build_connection_pool_key_attributes(
         self, request: requests.PreparedRequest, verify: Any, cert: Any = None
     ) -> tuple[Any, Any]:
