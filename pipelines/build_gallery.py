@@ -16,9 +16,9 @@ from celebface.indexing.manifest import NAME as MANIFEST_NAME
 from celebface.indexing.manifest import BadBundle, Manifest
 from celebface.models.encoder_card import BadEncoder, EncoderCard
 from celebface.models.faces import QualityGate, ReaderConfig
-from celebface.pipelines import arguments, execution, plan, report, summary
+from celebface.pipelines import arguments, execution, intake, plan, report, summary
 from celebface.pipelines.arguments import Parser, UsageError
-from celebface.pipelines.intake import Intake, look_ahead, take_in
+from celebface.pipelines.intake import Intake, take_in
 from celebface.pipelines.report import LedgerCounts
 from celebface.pipelines.text import complain, plain
 from celebface.transforms.describe import DescribeFaces
@@ -26,7 +26,7 @@ from celebface.transforms.detect import DetectFaces
 from celebface.transforms.encode import EncodeFaces, load_card
 from celebface.transforms.resume import RETRY, Reuse
 from celebface.transforms.shard import NEAR, REPEATS, ShardLayout, WriteShards
-from celebface.transforms.sources import ItemSource, NoSuchSource, absolute_place
+from celebface.transforms.sources import NoSuchSource
 from celebface.transforms.stage import StageOutcomes
 from celebface.transforms.web.providers import BadProvider, make_provider
 
@@ -169,15 +169,7 @@ def parse_args(argv: Sequence[str]) -> tuple[BuildGalleryConfig, list[str]]:
     except (ValueError, storage.StorageError, BadProvider, BadBundle) as error:
         raise UsageError(str(error)) from error
     places = args.source or [arguments.sample(args.cache, "train")]
-    places = [arguments.stdin_place() if place == "-" else absolute_place(place) for place in places]
-    source = ItemSource(
-        tuple(places),
-        labelled=True,
-        excluded=(gallery,),
-        format="" if args.source_format == "auto" else args.source_format,
-        columns=arguments.source_columns(args),
-        search=provider is not None,
-    )
+    source = intake.item_source(args, places, gallery, labelled=True, search=provider is not None)
     return BuildGalleryConfig(
         intake=Intake(
             source,
@@ -255,8 +247,8 @@ def main(argv: Sequence[str]) -> int:
         card = load_card(config.encoder)
         if config.intake.reuse:
             _check_reuse(config, card, config.intake.reuse)
-        intake, photos = look_ahead(config.intake, execution.photos_worth_counting())
-        config = dataclasses.replace(config, intake=intake)
+        ahead, photos = intake.look_ahead(config.intake, execution.photos_worth_counting())
+        config = dataclasses.replace(config, intake=ahead)
         if not config.dry_run:
             storage.check_writable(config.gallery)
     except (NoSuchSource, BadEncoder, BadBundle, storage.StorageError) as error:

@@ -1,5 +1,6 @@
 """The first half of both pipelines: whatever names photos, to their bytes."""
 
+import argparse
 import dataclasses
 import itertools
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ import apache_beam as beam
 import pyarrow as pa
 
 from celebface.indexing.schemas import Kind
-from celebface.pipelines import report
+from celebface.pipelines import arguments, report
 from celebface.pipelines.arguments import UsageError
 from celebface.transforms import scrape, search
 from celebface.transforms.fetch import FetchPhotos
@@ -18,7 +19,15 @@ from celebface.transforms.records import ItemRef
 from celebface.transforms.resume import CollapseRepeats, ResumeItems, Reuse
 from celebface.transforms.scrape import ScrapePages
 from celebface.transforms.search import SearchImages
-from celebface.transforms.sources import ItemSource, ListItems, NoSuchSource, list_items, may_name_web, peek
+from celebface.transforms.sources import (
+    ItemSource,
+    ListItems,
+    NoSuchSource,
+    absolute_place,
+    list_items,
+    may_name_web,
+    peek,
+)
 from celebface.transforms.web.policy import FetchPolicy
 from celebface.transforms.web.providers import ImageProvider
 
@@ -66,6 +75,29 @@ class TakenIn:
     photos: beam.PCollection
     staged: beam.PCollection
     outcomes: Sequence[beam.PCollection]
+
+
+def item_source(
+    args: argparse.Namespace, places: Sequence[str], target: str, labelled: bool = False, search: bool = False
+) -> ItemSource:
+    """The source that a command line names.
+
+    Args:
+      args: What `arguments.add_source_flags` parsed.
+      places: As they were named; "-" is stdin.
+      target: The folder that the run writes to, which is no source.
+      labelled: See `ItemSource`.
+      search: See `ItemSource`.
+    """
+    found = [arguments.stdin_place() if place == "-" else absolute_place(place) for place in places]
+    return ItemSource(
+        tuple(found),
+        labelled=labelled,
+        excluded=(target,),
+        format="" if args.source_format == "auto" else args.source_format,
+        columns=arguments.source_columns(args),
+        search=search,
+    )
 
 
 def look_ahead(intake: Intake, limit: int) -> tuple[Intake, int]:

@@ -14,15 +14,15 @@ from celebface.indexing.manifest import BadBundle
 from celebface.models.encoder_card import BadEncoder
 from celebface.models.faces import QualityGate, ReaderConfig
 from celebface.models.weights import encoder_folder
-from celebface.pipelines import arguments, execution, match_results, report, summary
+from celebface.pipelines import arguments, execution, intake, match_results, report, summary
 from celebface.pipelines.arguments import Parser, UsageError
-from celebface.pipelines.intake import Intake, look_ahead, take_in
+from celebface.pipelines.intake import Intake, take_in
 from celebface.pipelines.text import complain
 from celebface.transforms.detect import DetectFaces
 from celebface.transforms.encode import EncodeFaces, load_card
 from celebface.transforms.match import MatchFaces
 from celebface.transforms.shard import ShardLayout, WriteShards
-from celebface.transforms.sources import ItemSource, NoSuchSource, absolute_place
+from celebface.transforms.sources import NoSuchSource, absolute_place
 from celebface.transforms.stage import StageOutcomes
 
 # Looser than a gallery's: a doubtful face gets a doubtful answer, and the reader sees its distance.
@@ -135,15 +135,8 @@ def parse_args(argv: Sequence[str]) -> tuple[MatchConfig, list[str]]:
         raise UsageError(str(error)) from error
     if output in map(absolute_place, places):
         parser.error(f"{args.output} holds the photos; name another folder with --output")
-    places = [arguments.stdin_place() if place == "-" else absolute_place(place) for place in places]
-    source = ItemSource(
-        tuple(places),
-        excluded=(output,),
-        format="" if args.source_format == "auto" else args.source_format,
-        columns=arguments.source_columns(args),
-    )
     return MatchConfig(
-        intake=Intake(source, arguments.fetch_policy(args)),
+        intake=Intake(intake.item_source(args, places, output), arguments.fetch_policy(args)),
         gallery=args.gallery,
         output=output,
         encoder=storage.absolute(args.encoder) if args.encoder else "",
@@ -193,8 +186,8 @@ def main(argv: Sequence[str]) -> int:
     try:
         gallery = Gallery.open(config.gallery)
         terms = _terms(config, gallery)
-        intake, photos = look_ahead(config.intake, execution.photos_worth_counting())
-        config = dataclasses.replace(config, intake=intake)
+        ahead, photos = intake.look_ahead(config.intake, execution.photos_worth_counting())
+        config = dataclasses.replace(config, intake=ahead)
         _check_output(config.output)
     except (NoSuchSource, BadBundle, BadEncoder, storage.StorageError) as error:
         raise UsageError(str(error)) from error
