@@ -5,7 +5,6 @@ URL, no message and no pickled provider.
 """
 
 import dataclasses
-import json
 import os
 import re
 from collections.abc import Mapping
@@ -15,7 +14,7 @@ from celebface.indexing.schemas import Reason
 from celebface.transforms.records import Person
 from celebface.transforms.web.client import Moved, clean_url, host_of
 from celebface.transforms.web.policy import WebFault
-from celebface.transforms.web.providers import Ask, BadProvider, FoundImage, FoundPerson
+from celebface.transforms.web.providers import Ask, BadProvider, FoundImage, FoundPerson, dicts, json_object, natural
 
 KEY = "CELEBFACE_GOOGLE_KEY"
 ENGINE = "CELEBFACE_GOOGLE_ENGINE"
@@ -61,7 +60,7 @@ class Google:
                 if not images:  # else what was found before stands
                     raise
                 break
-            for image in map(_image, _dicts(answer.get("items"))):
+            for image in map(_image, dicts(answer.get("items"))):
                 if image is not None:
                     images.setdefault(image.url, image)
             following = _next_start(answer)
@@ -130,12 +129,7 @@ def _as_provider(fault: WebFault) -> WebFault:
 
 
 def _read(body: bytes) -> dict[str, Any]:
-    try:
-        answer = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise WebFault(Reason.PROVIDER_ERROR, "the answer is no JSON") from error
-    if not isinstance(answer, dict):
-        raise WebFault(Reason.PROVIDER_ERROR, "the answer is no JSON object")
+    answer = json_object(body)
     if "error" in answer:
         raise _error(answer["error"])
     return answer
@@ -144,7 +138,7 @@ def _read(body: bytes) -> dict[str, Any]:
 def _error(error: Any) -> WebFault:
     """Names an error by its codes. The service's own words are left out: they may repeat the key."""
     error = error if isinstance(error, dict) else {}
-    codes = [error.get("status"), *(inner.get("reason") for inner in _dicts(error.get("errors")))]
+    codes = [error.get("status"), *(inner.get("reason") for inner in dicts(error.get("errors")))]
     words = [code for code in codes if isinstance(code, str) and re.fullmatch(r"[A-Za-z_]{1,40}", code)]
     quota = error.get("code") == 429 or not _OUT_OF_QUOTA.isdisjoint(words)
     reason = Reason.QUOTA_EXCEEDED if quota else Reason.PROVIDER_ERROR
@@ -164,8 +158,8 @@ def _image(item: Mapping[str, Any]) -> FoundImage | None:
     return FoundImage(
         url,
         page=_page(about.get("contextLink")),
-        width=_pixels(about.get("width")),
-        height=_pixels(about.get("height")),
+        width=natural(about.get("width")),
+        height=natural(about.get("height")),
         mime=mime if isinstance(mime, str) else "",
     )
 
@@ -179,13 +173,5 @@ def _page(link: Any) -> str:
 
 def _next_start(answer: Mapping[str, Any]) -> int:
     queries = answer.get("queries")
-    pages = _dicts(queries.get("nextPage")) if isinstance(queries, dict) else []
-    return _pixels(pages[0].get("startIndex")) if pages else 0
-
-
-def _dicts(value: Any) -> list[dict[str, Any]]:
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
-
-
-def _pixels(value: Any) -> int:
-    return value if isinstance(value, int) and value > 0 else 0
+    pages = dicts(queries.get("nextPage")) if isinstance(queries, dict) else []
+    return natural(pages[0].get("startIndex")) if pages else 0

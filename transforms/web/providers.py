@@ -1,10 +1,12 @@
 """Services that find photos of a person by name."""
 
 import dataclasses
+import json
 import os
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
+from celebface.indexing.schemas import Reason
 from celebface.transforms.records import Person
 from celebface.transforms.web.client import Answer, clean_url
 from celebface.transforms.web.policy import WebFault
@@ -113,3 +115,31 @@ def make_provider(
             check_environment(environment)
             return Google(root, language)
     raise BadProvider(f"there is no provider {name!r}; known are google and wikimedia")
+
+
+# --- answers, of which nothing is sure --------------------------------------------------------------------------------
+
+
+def json_object(body: bytes) -> dict[str, Any]:
+    """The JSON object that an answer is.
+
+    Raises:
+      WebFault: If it is none.
+    """
+    try:
+        content = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise WebFault(Reason.PROVIDER_ERROR, "the answer is no JSON") from error
+    if not isinstance(content, dict):
+        raise WebFault(Reason.PROVIDER_ERROR, "the answer is no JSON object")
+    return content
+
+
+def dicts(value: Any) -> list[dict[str, Any]]:
+    """The objects in what ought to be a list of them."""
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def natural(value: Any) -> int:
+    """A number above 0; 0 if it is none."""
+    return value if isinstance(value, int) and value > 0 else 0

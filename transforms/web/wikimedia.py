@@ -4,7 +4,6 @@ Both speak MediaWiki's Action API. Errors come with status 200 and a code in the
 """
 
 import dataclasses
-import json
 import re
 import time
 import unicodedata
@@ -18,7 +17,7 @@ from celebface.transforms.records import Person
 from celebface.transforms.web.client import clean_url, host_of
 from celebface.transforms.web.html import one_line, text_of
 from celebface.transforms.web.policy import WebFault
-from celebface.transforms.web.providers import Ask, BadProvider, FoundImage, FoundPerson
+from celebface.transforms.web.providers import Ask, BadProvider, FoundImage, FoundPerson, dicts, json_object, natural
 
 _WIKIDATA = "https://www.wikidata.org"
 _COMMONS = "https://commons.wikimedia.org"
@@ -124,7 +123,7 @@ class Wikimedia:
             "type": "item",
             "limit": str(_CANDIDATES),
         }
-        hits = _dicts(self._call(_WIKIDATA, params, ask).get("search"))
+        hits = dicts(self._call(_WIKIDATA, params, ask).get("search"))
         # The search looks at all languages and tells what it has found; the item may not have that name in ours.
         matched = {str(hit.get("id")): _as_dict(hit.get("match")).get("text") for hit in hits}
         wanted = _same(person.name)
@@ -169,7 +168,7 @@ class Wikimedia:
         stands_for: dict[str, str] = {}
         pages: dict[str, dict[str, Any]] = {}
         for query in self._queries({"titles": "|".join(titles), "redirects": "1"}, ask):
-            for change in (*_dicts(query.get("normalized")), *_dicts(query.get("redirects"))):
+            for change in (*dicts(query.get("normalized")), *dicts(query.get("redirects"))):
                 stands_for[str(change.get("from"))] = str(change.get("to"))
             _merge(pages, query)
         for title in titles:
@@ -189,7 +188,7 @@ class Wikimedia:
         for query in self._queries(params, ask):
             _merge(pages, query)
             if query["batchcomplete"]:
-                yield from sorted(pages.values(), key=lambda page: _number(page.get("index")))
+                yield from sorted(pages.values(), key=lambda page: natural(page.get("index")))
                 pages = {}
 
     def _queries(self, params: Mapping[str, str], ask: Ask) -> Iterator[dict[str, Any]]:
@@ -241,12 +240,7 @@ def check_language(language: str) -> None:
 
 def _ask_once(url: str, params: Mapping[str, str], ask: Ask) -> dict[str, Any]:
     answer = ask(url, accept="application/json", params=params, max_bytes=_MAX_BYTES)
-    try:
-        content = json.loads(answer.body)
-    except (ValueError, RecursionError) as error:
-        raise WebFault(Reason.PROVIDER_ERROR, "the answer is no JSON") from error
-    if not isinstance(content, dict):
-        raise WebFault(Reason.PROVIDER_ERROR, "the answer is no JSON object")
+    content = json_object(answer.body)
     if "error" not in content:
         return content
     code = one_line(str(_as_dict(content["error"]).get("code", "an error without a code")))[:60]
@@ -269,7 +263,7 @@ def _names(item: Mapping[str, Any], languages: Sequence[str]) -> list[str]:
     """The labels and aliases of an item, each once, labels before aliases and languages in their order."""
     labels, aliases = _as_dict(item.get("labels")), _as_dict(item.get("aliases"))
     terms = [_as_dict(labels.get(language)) for language in languages]
-    terms += [alias for language in languages for alias in _dicts(aliases.get(language))]
+    terms += [alias for language in languages for alias in dicts(aliases.get(language))]
     names = [one_line(term["value"]) for term in terms if isinstance(term.get("value"), str)]
     return list(dict.fromkeys(filter(None, names)))
 
@@ -277,7 +271,7 @@ def _names(item: Mapping[str, Any], languages: Sequence[str]) -> list[str]:
 def _values(item: Mapping[str, Any], property_id: str) -> list[str]:
     """The item ids or strings that an item's statements on a property give, the preferred ones first."""
     found = []
-    for statement in _dicts(_as_dict(item.get("claims")).get(property_id)):
+    for statement in dicts(_as_dict(item.get("claims")).get(property_id)):
         value = _as_dict(_as_dict(statement.get("mainsnak")).get("datavalue")).get("value")
         value = value.get("id") if isinstance(value, dict) else value
         if isinstance(value, str) and statement.get("rank") != "deprecated":
@@ -294,12 +288,12 @@ def _same(name: str) -> str:
 
 
 def _merge(pages: dict[str, dict[str, Any]], query: Mapping[str, Any]) -> None:
-    for page in _dicts(query.get("pages")):
+    for page in dicts(query.get("pages")):
         pages.setdefault(str(page.get("title")), {}).update(page)
 
 
 def _info(page: Mapping[str, Any]) -> dict[str, Any]:
-    return next(iter(_dicts(page.get("imageinfo"))), {})
+    return next(iter(dicts(page.get("imageinfo"))), {})
 
 
 def _identity(page: Mapping[str, Any]) -> str:
@@ -312,7 +306,7 @@ def _image(page: Mapping[str, Any]) -> FoundImage | None:
     info = _info(page)
     if info.get("mime") not in _MIMES:
         return None
-    smaller = _number(info.get("width")) > _WIDTH and info.get("thumburl")
+    smaller = natural(info.get("width")) > _WIDTH and info.get("thumburl")
     mime = info.get("thumbmime") if smaller else info.get("mime")
     about = _as_dict(info.get("extmetadata"))
     licence = (
@@ -324,8 +318,8 @@ def _image(page: Mapping[str, Any]) -> FoundImage | None:
             page=clean_url(str(info.get("descriptionurl", ""))),
             licence=one_line(licence),
             author=_metadata(about, "Artist"),
-            width=_number(info.get("thumbwidth" if smaller else "width")),
-            height=_number(info.get("thumbheight" if smaller else "height")),
+            width=natural(info.get("thumbwidth" if smaller else "width")),
+            height=natural(info.get("thumbheight" if smaller else "height")),
             mime=mime if isinstance(mime, str) else str(info["mime"]),
         )
     except WebFault:
@@ -343,11 +337,3 @@ def _metadata(about: Mapping[str, Any], name: str) -> str:
 def _as_dict(value: Any) -> dict[str, Any]:
     """An object; empty for what is none. PHP writes an empty object as an empty list."""
     return value if isinstance(value, dict) else {}
-
-
-def _dicts(value: Any) -> list[dict[str, Any]]:
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
-
-
-def _number(value: Any) -> int:
-    return value if isinstance(value, int) else 0
