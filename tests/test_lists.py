@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from celebface.transforms import lists
+from celebface.transforms import lines, lists
 from celebface.transforms.folders import NoSuchSource
 from celebface.transforms.lists import Columns, Row
 
@@ -572,7 +572,7 @@ def test_a_bomb_of_one_endless_line_is_one_bad_row(tmp_path, format):
 def test_an_endless_line_is_not_kept():
     tracemalloc.start()
     try:
-        (line,) = lists._lines(b"x" * 100_000 for _ in range(1000))
+        (line,) = lines.cut(b"x" * 100_000 for _ in range(1000))
         assert tracemalloc.get_traced_memory()[1] < 4 * LINE_LIMIT
     finally:
         tracemalloc.stop()
@@ -582,7 +582,7 @@ def test_an_endless_line_is_not_kept():
 def test_no_more_than_is_needed_is_read(tmp_path):
     (tmp_path / "names.txt").write_bytes(b"person\n" * 1_000_000)
     with open(tmp_path / "names.txt", "rb") as file:
-        found = lists._plain_rows(lists._lines(lists._utf8(lists._unpacked(lists._chunks(file)))))
+        found = lists._plain_rows(lines.lines_of(file))
         assert next(found) == Row(1, "person")
         assert file.tell() < 1_000_000
 

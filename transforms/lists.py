@@ -1,6 +1,5 @@
 """Reads the rows of lists, a few at a time: CSV, TSV, JSON lines, Parquet and plain text, plain or gzipped."""
 
-import codecs
 import collections
 import contextlib
 import csv
@@ -10,15 +9,15 @@ import itertools
 import json
 import os
 import re
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, BinaryIO
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from celebface.indexing import storage
 from celebface.transforms.folders import PHOTO_SUFFIXES, NoSuchSource
+from celebface.transforms.lines import LONGEST, BadRest, Line, lines_of, open_bytes, unpacked, utf8
 from celebface.transforms.records import printable
 
 FORMATS = ("csv", "tsv", "jsonl", "parquet", "txt")
@@ -44,12 +43,9 @@ _MAIN = ("identity", "url", "page")  # a list without any of them is none
 _DELIMITERS = {"csv": (",", ";", "\t", "|"), "tsv": ("\t",)}
 
 _FIRST = 4096  # bytes that a format is told by
-_CHUNK = 1 << 16
-_LONGEST = 1 << 20  # bytes of a line, characters of a value
 _ROWS = 256  # of a Parquet file at a time
 _OBJECTS = 100  # of JSON lines that are looked through for a column
 _OPEN_QUOTE = "a quotation mark that is not closed"
-_GZIP = b"\x1f\x8b"
 _PARQUET = b"PAR1"
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
@@ -111,10 +107,6 @@ class _BadValue(Exception):
     """A row cannot be used."""
 
 
-class _BadRest(Exception):
-    """A file cannot be read on."""
-
-
 # --- formats ----------------------------------------------------------------------------------------------------------
 
 
@@ -145,8 +137,8 @@ def _format_of_content(first_bytes: bytes) -> str:
     if first_bytes.startswith(_PARQUET):
         return "parquet"
     data = b""
-    with contextlib.suppress(_BadRest):  # they are not all
-        for chunk in _utf8(_unpacked(iter([first_bytes]))):
+    with contextlib.suppress(BadRest):  # they are not all
+        for chunk in utf8(unpacked(iter([first_bytes]))):
             data += chunk
     if not data.strip() or _CONTROL.search(data) or _NO_LIST.match(data):
         return ""
@@ -176,93 +168,8 @@ def recognise_file(place: str) -> str:
         return recognise(place, b"")
     if "://" not in place and not (os.path.isfile(place) and os.access(place, os.R_OK)):  # a pipe would wait for ever
         return ""
-    with _open(place) as file:
+    with open_bytes(place) as file:
         return recognise(place, file.read(_FIRST))
-
-
-# --- bytes to lines ---------------------------------------------------------------------------------------------------
-
-
-def _open(place: str) -> BinaryIO:
-    return storage.open_stream(place) if "://" in place else open(place, "rb")
-
-
-def _chunks(file: BinaryIO) -> Iterator[bytes]:
-    while chunk := file.read(_CHUNK):
-        yield chunk
-
-
-def _unpacked(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """Unpacks what is gzipped, in pieces of bounded size; files that were joined after packing are one."""
-    first = next(chunks, b"")
-    if not first.startswith(_GZIP):
-        yield first
-        yield from chunks
-        return
-    unpacker = zlib.decompressobj(31)
-    try:
-        for chunk in itertools.chain([first], chunks):
-            while chunk:
-                yield unpacker.decompress(chunk, _CHUNK)
-                chunk = unpacker.unconsumed_tail
-                if unpacker.eof:
-                    chunk = unpacker.unused_data.lstrip(b"\0")
-                    unpacker = zlib.decompressobj(31) if chunk else unpacker
-        yield unpacker.flush()
-    except zlib.error as error:
-        raise _BadRest("what follows is damaged and cannot be unpacked") from error
-    if not unpacker.eof:
-        raise _BadRest("the file ends in the middle")
-
-
-def _utf8(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """Takes off a byte order mark; UTF-16 becomes UTF-8."""
-    first = b""
-    for chunk in chunks:
-        first += chunk
-        if len(first) >= len(codecs.BOM_UTF8):
-            break
-    if not first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        yield first.removeprefix(codecs.BOM_UTF8)
-        yield from chunks
-        return
-    decoder = codecs.getincrementaldecoder("utf-16")("surrogatepass")  # halves of characters are told by their rows
-    for chunk in itertools.chain([first], chunks):
-        yield decoder.decode(chunk).encode("utf-8", "surrogatepass")
-    if decoder.getstate()[0]:
-        raise _BadRest("the file ends in the middle of a character")
-
-
-_Line = tuple[int, str, str]  # number from 1, text without its end, fault
-
-
-def _lines(chunks: Iterable[bytes]) -> Iterator[_Line]:
-    """Cuts at line ends; of a line that is too long nothing is kept but that. Ends where the bytes cannot be had."""
-    number, pending, too_long = 1, bytearray(), False
-    try:
-        for chunk in chunks:
-            *ended, last = chunk.split(b"\n")
-            for piece in ended:
-                yield _line(number, bytes(pending) + piece, too_long)
-                number, pending, too_long = number + 1, bytearray(), False
-            if not too_long:
-                pending += last
-            if len(pending) > _LONGEST:
-                pending, too_long = bytearray(), True
-    except _BadRest as rest:
-        yield number, "", str(rest)
-        return
-    if pending or too_long:
-        yield _line(number, bytes(pending), too_long)
-
-
-def _line(number: int, line: bytes, too_long: bool) -> _Line:
-    if too_long or len(line) > _LONGEST:
-        return number, "", f"a line of more than {_LONGEST} bytes"
-    try:
-        return number, line.removesuffix(b"\r").decode(), ""
-    except UnicodeDecodeError:
-        return number, "", "not UTF-8"
 
 
 # --- rows -------------------------------------------------------------------------------------------------------------
@@ -298,8 +205,8 @@ def check(place: str, format: str, columns: Columns) -> None:
 
 
 def _text_rows(place: str, format: str, columns: Columns) -> Iterator[Row]:
-    with _open(place) as file:
-        lines = _lines(_utf8(_unpacked(_chunks(file))))
+    with open_bytes(place) as file:
+        lines = lines_of(file)
         if format == "jsonl":
             yield from _json_rows(place, columns, lines)
         elif format == "txt":
@@ -308,7 +215,7 @@ def _text_rows(place: str, format: str, columns: Columns) -> Iterator[Row]:
             yield from _table_rows(place, format, columns, lines)
 
 
-def _plain_rows(lines: Iterable[_Line]) -> Iterator[Row]:
+def _plain_rows(lines: Iterable[Line]) -> Iterator[Row]:
     """Lines that are a name, a URL, a path, or a name and one of these with a tab between."""
     for number, text, fault in lines:
         text = text.strip()
@@ -332,7 +239,7 @@ def _is_place(text: str) -> bool:
 # --- JSON lines -------------------------------------------------------------------------------------------------------
 
 
-def _json_rows(place: str, columns: Columns, lines: Iterable[_Line]) -> Iterator[Row]:
+def _json_rows(place: str, columns: Columns, lines: Iterable[Line]) -> Iterator[Row]:
     begun: list[Row] | None = []  # until it is known that the columns are there
     keys: dict[str, None] = {}
     for number, text, fault in lines:
@@ -372,7 +279,7 @@ def _json_row(number: int, text: str, columns: Columns) -> tuple[Row, list[str]]
 # --- tables of text ---------------------------------------------------------------------------------------------------
 
 
-def _table_rows(place: str, format: str, columns: Columns, lines: Iterator[_Line]) -> Iterator[Row]:
+def _table_rows(place: str, format: str, columns: Columns, lines: Iterator[Line]) -> Iterator[Row]:
     first = next((line for line in lines if line[1].strip() or line[2]), None)
     if not first:
         return
@@ -413,19 +320,19 @@ def _without_header(cells: Sequence[str]) -> dict[str, int]:
 _Record = tuple[int, list[str], str]  # number of its first line, cells, fault
 
 
-def _records(lines: Iterator[_Line], delimiter: str) -> Iterator[_Record]:
+def _records(lines: Iterator[Line], delimiter: str) -> Iterator[_Record]:
     """Cuts lines into cells. What is quoted may go over several lines.
 
     If such a record turns out to be none, a quotation mark was left open: only its first line is lost, and those after
     it are read for themselves.
     """
-    again: collections.deque[_Line] = collections.deque()
+    again: collections.deque[Line] = collections.deque()
     width = 0
     while line := again.popleft() if again else next(lines, None):
         number, text, fault = line
         if not text.strip() and not fault:
             continue
-        taken: list[_Line] = []
+        taken: list[Line] = []
         while not fault and _is_open(text, delimiter):
             text, fault = _go_on(text, taken, again, lines)
         cells, fault = ([], fault) if fault else _cells(text, delimiter, width, strict=bool(taken))
@@ -435,14 +342,14 @@ def _records(lines: Iterator[_Line], delimiter: str) -> Iterator[_Record]:
         yield number, cells, fault
 
 
-def _go_on(text: str, taken: list[_Line], again: collections.deque[_Line], lines: Iterator[_Line]) -> tuple[str, str]:
+def _go_on(text: str, taken: list[Line], again: collections.deque[Line], lines: Iterator[Line]) -> tuple[str, str]:
     """Takes lines up to one that may close what is quoted; gives the text with them, and the fault if there is none."""
     pieces, size = [text], len(text)
     while line := again.popleft() if again else next(lines, None):
         taken.append(line)
         pieces.append(line[1])
         size += len(line[1])
-        if line[2] or size > _LONGEST:
+        if line[2] or size > LONGEST:
             break
         if '"' in line[1]:
             return "\n".join(pieces), ""
@@ -632,8 +539,8 @@ def _text(value: Any, field: str) -> str:
         value.encode()  # JSON may hold halves of characters
     except UnicodeError as error:
         raise _BadValue(f"its {field} is not Unicode") from error
-    if len(value) > _LONGEST:
-        raise _BadValue(f"its {field} has more than {_LONGEST} characters")
+    if len(value) > LONGEST:
+        raise _BadValue(f"its {field} has more than {LONGEST} characters")
     return value.strip()
 
 
