@@ -1,8 +1,7 @@
 """The photo sets of the benchmarks, made by rule, so that anyone who has the sources has the same photos.
 
-    lfw      LFW's dev fold: 250 x 250 pixels, mostly one face
-    large    0.3, 1, 3, 12 and 24 megapixels, 1 to 40 faces
-    mixed    2,000 photos of all sorts, as albums have them
+lfw: LFW's dev fold, 250 x 250 pixels, mostly one face. large: 0.3, 1, 3, 12 and 24 megapixels, 1 to 40 faces. mixed:
+2,000 photos of all sorts, as albums have them.
 """
 
 import itertools
@@ -21,7 +20,7 @@ FOLDER = ROOT / "build" / "bench" / "photos"
 
 MEGAPIXELS = (0.3, 1, 3, 12, 24)
 _CROWDS = (5, 15, 40)  # faces of the photos that are put together from the sample's
-_NOISE = 4.0  # standard deviation in grey levels: gives enlarged photos a sensor's noise, and so about 0.2 bytes a pixel
+_NOISE = 4.0  # standard deviation in grey levels; enlarged photos get a sensor's noise, and so 0.2 bytes a pixel
 _QUALITY = 90
 _MIXED = 2000
 

@@ -98,7 +98,8 @@ def tune(index: AnnoyIndex, vectors: np.ndarray) -> tuple[int, float]:
     wanted = min(_RECALL_AT, count - 1)
     if wanted == 0:
         return annoy_index.TREES, 1.0
-    exact = [set(search.nearest_exact(vectors[row], vectors, wanted + 1)[0]) - {row} for row in rows]
+    nearest = search.nearest_of_each(vectors[rows], vectors, wanted + 1)
+    exact = [set(best) - {row} for row, (best, _) in zip(rows, nearest, strict=True)]
     search_k = annoy_index.TREES * _RECALL_AT
     while True:
         found = 0

@@ -2,6 +2,8 @@
 
 import dataclasses
 import io
+import itertools
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +14,8 @@ from celebface.indexing import annoy_index, build, calibration, publish, search,
 from celebface.indexing.calibration import Calibration
 from celebface.indexing.manifest import NAME as MANIFEST_NAME
 from celebface.indexing.manifest import BadBundle, Manifest
+
+_LABELS = ["identity", "identity_id", "face_id", "uri"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,10 +44,12 @@ class Gallery:
         self.uri = uri
         self.manifest = manifest
         self.calibration = Calibration.from_json(storage.read_bytes(storage.join(uri, calibration.NAME)))
-        self._vectors = vectors
-        self._labels = labels
+        self._vectors = np.asarray(vectors)  # of a memory map each slice takes time
+        self._labels = labels.select(_LABELS).combine_chunks()  # a row of many chunks is slow to find
         self._index = index
-        people = labels["identity_id"].combine_chunks().dictionary_encode()
+        self._search_k = int(manifest.index["search_k"])
+        self._by_index = search.worth_an_index(len(vectors), self._search_k)
+        people = self._labels["identity_id"].combine_chunks().dictionary_encode()
         self._people = people.indices.to_numpy(zero_copy_only=False)
         self._people_count = len(people.dictionary)
 
@@ -89,24 +95,36 @@ class Gallery:
         Returns:
           For each query up to `count` people, nearest first; fewer only if the gallery has fewer.
         """
-        return [self._nearest_people(query, count) for query in np.asarray(queries, np.float32)]
-
-    def _nearest_people(self, query: np.ndarray, count: int) -> list[Neighbour]:
-        search_k, asked = int(self.manifest.index["search_k"]), max(100, 10 * count)
+        queries = np.asarray(queries, np.float32)
         count = min(count, self._people_count)
-        while True:
-            exhaustive = asked >= len(self)
-            if exhaustive:
-                rows = np.arange(len(self))
-            else:
-                rows = search.candidates(self._index, query, asked, max(search_k, asked))
-            best, distances = search.rerank(query, self._vectors, rows, len(rows))
-            people, first = np.unique(self._people[best], return_index=True)
-            if exhaustive or len(people) >= count:
-                places = np.sort(first)[:count]
-                return [self._neighbour(best[place], distances[place]) for place in places]
+        found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        waiting, asked = list(range(len(queries))), max(100, 10 * count)
+        while waiting:
+            for number, (rows, beyond) in zip(waiting, self._propose(queries[waiting], asked), strict=True):
+                best, distances = search.rerank(queries[number], self._vectors, rows, len(rows))
+                first = np.sort(np.unique(self._people[best], return_index=True)[1])[:count]
+                if len(first) == count and not distances[first[-1]] >= beyond:
+                    found[number] = best[first], distances[first]
+            waiting = [number for number in waiting if number not in found]
             asked *= 4  # one person fills the neighbourhood: look further
+        return self._neighbours([found[number] for number in range(len(queries))])
 
-    def _neighbour(self, row: int, distance: float) -> Neighbour:
-        label = {name: self._labels[name][int(row)].as_py() for name in ("identity", "identity_id", "face_id", "uri")}
-        return Neighbour(distance=float(distance), **label)
+    def _propose(self, queries: np.ndarray, asked: int) -> list[tuple[np.ndarray, float]]:
+        """Rows to look at for each query, and a D within which there is no other; the index is trusted in that."""
+        if asked >= len(self):
+            return [(np.arange(len(self)), np.inf)] * len(queries)
+        if not self._by_index:
+            return search.shortlists(queries, self._vectors, asked)
+        effort = max(self._search_k, asked)
+        return [(search.candidates(self._index, query, asked, effort), np.inf) for query in queries]
+
+    def _neighbours(self, found: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[list[Neighbour]]:
+        """Names the rows found for each query."""
+        if not found:
+            return []
+        labels = self._labels.take(np.concatenate([rows for rows, _ in found])).to_pydict()
+        distances = np.concatenate([distances for _, distances in found]).tolist()
+        neighbours = map(
+            Neighbour, labels["identity"], labels["identity_id"], distances, labels["face_id"], labels["uri"]
+        )
+        return [list(itertools.islice(neighbours, len(rows))) for rows, _ in found]

@@ -23,7 +23,6 @@ from celebface.models.crops import CROP_RULE
 
 FORMAT = "celebface-encoder/1"
 INCEPTION_RESNET_V1 = "inception_resnet_v1"
-PRECISIONS = ("float32", "bfloat16")
 CARD_NAME = "card.json"
 WEIGHTS_NAME = "weights.npz"
 

@@ -1,16 +1,16 @@
 """The way from photo bytes to face crops: decode, detect, choose, gate, cut. Pipelines and evaluation share it."""
 
 import collections
+import concurrent.futures
 import contextlib
 import dataclasses
 import time
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 
 import numpy as np
 from PIL import Image
 
 from celebface.models import crops
-from celebface.models.facenet import INPUT_SIZE
 from celebface.models.faces import (
     BlurredFace,
     FaceCrop,
@@ -22,20 +22,29 @@ from celebface.models.faces import (
     QualityGate,
     ReaderConfig,
 )
-from celebface.models.mtcnn import Detections, FaceDetector
+from celebface.models.inception_resnet import INPUT_SIZE
+from celebface.models.mtcnn import Detections, FaceDetector, Picture
 from celebface.models.photo import Photo
 
-# Decoded pixels held at a time; one photo over it is read alone. 3 bytes each, so 96 MB.
-_PIXELS_IN_HAND = 32_000_000
+# Decoded together: as many photos, or pixels and then the photo that goes over them, of 4 bytes each. While these are
+# searched the next are decoded, so there may be twice as many.
+_PHOTOS_IN_HAND = 32
+_PIXELS_IN_HAND = 16_000_000
 
 
 class FaceReader:
     """Reads the faces out of batches of encoded photos. Safe to share between threads."""
 
-    def __init__(self, config: ReaderConfig):
-        """Loads the detector."""
+    def __init__(self, config: ReaderConfig, precision: str = "float32"):
+        """Loads the detector.
+
+        Args:
+          config: How photos become crops.
+          precision: Of the detector's arithmetic, "float32" or "bfloat16".
+        """
         self.config = config
-        self._detector = FaceDetector(config.detector)
+        self._detector = FaceDetector(config.detector, precision)
+        self._decoder = concurrent.futures.ThreadPoolExecutor(1, "decode")
 
     def read(
         self, photos: Sequence[bytes], seconds: MutableMapping[str, float] | None = None
@@ -51,35 +60,46 @@ class FaceReader:
         """
         spent = collections.defaultdict(float) if seconds is None else seconds
         results: dict[int, PhotoFaces | PhotoFault] = {}
-        in_hand: dict[int, _Opened] = {}
-        for i, data in enumerate(photos):
-            try:
-                with _timed(spent, "decode"):
-                    in_hand[i] = _open(data, self.config)
-            except PhotoFault as fault:
-                results[i] = fault
-            if sum(opened.pixels.width * opened.pixels.height for opened in in_hand.values()) > _PIXELS_IN_HAND:
-                self._find_faces(in_hand, results, spent)
-                in_hand = {}
-        self._find_faces(in_hand, results, spent)
+        left = iter(enumerate(photos))
+        coming = self._decoder.submit(self._decode, left, spent)
+        while opened := coming.result():
+            coming = self._decoder.submit(self._decode, left, spent)
+            faults = {i: photo for i, photo in opened.items() if isinstance(photo, PhotoFault)}
+            results |= faults
+            results |= self._find_faces({i: photo for i, photo in opened.items() if i not in faults}, spent)
         return [results[i] for i in range(len(photos))]
 
-    def _find_faces(
-        self,
-        in_hand: dict[int, "_Opened"],
-        results: dict[int, PhotoFaces | PhotoFault],
-        spent: MutableMapping[str, float],
-    ) -> None:
-        with _timed(spent, "detect"):
-            found = self._detector.detect(
-                [opened.for_detector for opened in in_hand.values()], [opened.min_face for opened in in_hand.values()]
-            )
-        with _timed(spent, "crop"):
-            for (i, opened), detections in zip(in_hand.items(), found, strict=True):
+    def _decode(
+        self, photos: Iterator[tuple[int, bytes]], spent: MutableMapping[str, float]
+    ) -> dict[int, "_Opened | PhotoFault"]:
+        """Decodes the next few photos."""
+        opened: dict[int, _Opened | PhotoFault] = {}
+        pixels = 0
+        with _timed(spent, "decode"):
+            for i, data in photos:
                 try:
-                    results[i] = _cut(opened, detections, self.config)
+                    photo = _open(data, self.config)
+                    pixels += photo.picture.image.width * photo.picture.image.height
+                    opened[i] = photo
+                except PhotoFault as fault:
+                    opened[i] = fault
+                if pixels > _PIXELS_IN_HAND or len(opened) >= _PHOTOS_IN_HAND:
+                    break
+        return opened
+
+    def _find_faces(
+        self, opened: Mapping[int, "_Opened"], spent: MutableMapping[str, float]
+    ) -> dict[int, PhotoFaces | PhotoFault]:
+        results: dict[int, PhotoFaces | PhotoFault] = {}
+        with _timed(spent, "detect"):
+            found = self._detector.detect([photo.picture for photo in opened.values()])
+        with _timed(spent, "crop"):
+            for (i, photo), detections in zip(opened.items(), found, strict=True):
+                try:
+                    results[i] = _cut(photo, detections, self.config)
                 except PhotoFault as fault:
                     results[i] = fault
+        return results
 
 
 @contextlib.contextmanager
@@ -91,42 +111,27 @@ def _timed(spent: MutableMapping[str, float], stage: str) -> Iterator[None]:
         spent[stage] = spent.get(stage, 0.0) + time.perf_counter() - start
 
 
-@dataclasses.dataclass(eq=False)
+@dataclasses.dataclass(frozen=True, eq=False)
 class _Opened:
-    """A photo on its way to the detector.
-
-    Attributes:
-      photo: The photo.
-      pixels: Its pixels, perhaps at a reduced scale.
-      for_detector: uint8 [H, W, 3], RGB, the longer side at most the detector's.
-      min_face: Smallest face looked for, in pixels of `for_detector`.
-    """
+    """A photo, and its pixels as the detector wants them."""
 
     photo: Photo
-    pixels: Image.Image
-    for_detector: np.ndarray
-    min_face: float
+    picture: Picture
 
 
 def _open(data: bytes, config: ReaderConfig) -> _Opened:
     detector = config.detector
     photo = Photo(data, config.limits)
-    pixels = photo.decode(min_longer_side=detector.longest_side)
-    scale = min(1.0, detector.longest_side / photo.longer_side)
-    size = max(1, round(photo.width * scale)), max(1, round(photo.height * scale))
-    small = pixels if size == pixels.size else pixels.resize(size, Image.Resampling.BILINEAR, reducing_gap=3.0)
-    min_face = max(detector.min_face_px, detector.min_face_share * photo.longer_side) * scale
-    return _Opened(photo, pixels, np.asarray(small), max(min_face, 20.0))
+    min_face = max(detector.min_face_px, detector.min_face_share * photo.longer_side)
+    return _Opened(photo, Picture(photo.decode(detector.decoded_side), photo.width, photo.height, min_face))
 
 
 def _cut(opened: _Opened, found: Detections, config: ReaderConfig) -> PhotoFaces:
     photo = opened.photo
     if not len(found.boxes):
         raise NoFace("the detector found no face")
-    to_source = np.array([photo.width, photo.height]) / opened.for_detector.shape[1::-1]
     edge = np.array([photo.width, photo.height] * 2)
-    boxes = np.clip(np.rint(found.boxes * np.tile(to_source, 2)), 0, edge).astype(np.int32)
-    landmarks = (found.landmarks * to_source).astype(np.float32)
+    boxes = np.clip(np.rint(found.boxes), 0, edge).astype(np.int32)
     if config.one_face:
         rows = [crops.main_face(boxes, photo.width, photo.height)]
     else:
@@ -136,7 +141,7 @@ def _cut(opened: _Opened, found: Detections, config: ReaderConfig) -> PhotoFaces
     faces, faults = [], []
     for row in rows:
         crop = crops.cut_face(pixels, boxes[row] * to_pixels, INPUT_SIZE)
-        face = FaceCrop(boxes[row], float(found.confidence[row]), landmarks[row], crops.sharpness(crop), crop)
+        face = FaceCrop(boxes[row], float(found.confidence[row]), found.landmarks[row], crops.sharpness(crop), crop)
         if fault := _fault(face, config.gate):
             faults.append(fault)
         else:
@@ -150,8 +155,8 @@ def _with_enough_pixels(opened: _Opened, boxes: np.ndarray) -> Image.Image:
     """Decodes again, larger, if a face has fewer pixels than the encoder wants while the photo has more."""
     smallest = (boxes[:, 2:] - boxes[:, :2]).max(axis=1).min()
     needed = min(1.0, INPUT_SIZE / max(smallest, 1)) * opened.photo.longer_side
-    if max(opened.pixels.size) >= needed:
-        return opened.pixels
+    if max(opened.picture.image.size) >= needed:
+        return opened.picture.image
     return opened.photo.decode(min_longer_side=int(np.ceil(needed)))
 
 

@@ -2,51 +2,64 @@
 
 Zhang et al., "Joint Face Detection and Alignment Using Multitask Cascaded Convolutional Networks", 2016. A proposal
 network (P-Net) looks at 12-pixel windows over a pyramid of scaled photos, a refinement network (R-Net, 24 pixels) and
-an output network (O-Net, 48 pixels) sift and sharpen what it proposes. The package runs them over one photo, or over
-photos padded to the largest of the batch, with the work between the networks in eager operations; here photos of like
-size share one graph.
+an output network (O-Net, 48 pixels) sift and sharpen what it proposes.
+
+MTCNN's landmarks jitter with where its samples fall: shifting a photo by one pixel moves the package's own by 11 % of
+the distance of the eyes (95th percentile, LFW). So samples fall where the package's fall: its pyramid of the whole
+photo, less the levels that only show smaller faces than are wanted, and patches from the photo's own pixels.
 """
 
 import dataclasses
-import functools
-import hashlib
-import importlib.resources
-import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 
-import joblib
 import numpy as np
+from PIL import Image
 
-from celebface.models.quiet_tensorflow import tf  # isort: skip  # before mtcnn, which loads TensorFlow too
-
-from mtcnn.network.onet import ONet
-from mtcnn.network.pnet import PNet
-from mtcnn.network.rnet import RNet
-
+from celebface.models import mtcnn_networks as networks
+from celebface.models.area import average_rows
+from celebface.models.boxes import best_first, corrected, squared, survivors
 from celebface.models.faces import DetectorConfig
-
-# The package keeps its weights as joblib pickles. A pickle can carry code, so only these bytes (mtcnn 1.0.0) are read.
-_WEIGHTS_SHA256 = {
-    "pnet.lz4": "ea6b0c3e685ebee3165326ad6484acc95f2ef78f1c94fbf40a55704fa989f7b5",
-    "rnet.lz4": "cb00e6460f3c98b0bfafaba3c0a0ded4bdf6e62cee7174d969e8670d7e757fee",
-    "onet.lz4": "94f6ea2f4cf985275ee958cdd762d17b6009348a4fb9d8c6be39ba73ffd22ca3",
-}
-
-_CELL = 12  # P-Net's window in pixels
-_STRIDE = 2  # and the step between windows
-_R_SIDE, _O_SIDE = 24, 48  # input sides of R-Net and O-Net in pixels
+from celebface.models.patches import pixel_words, sample_patches
+from celebface.models.precision import check_precision
+from celebface.models.quiet_tensorflow import tf
 
 # As the package has them by default; O-Net's threshold is DetectorConfig.min_confidence.
-_PYRAMID_FACTOR = 0.709
+_FIRST_SCALE, _PYRAMID_FACTOR = 0.6, 0.709
 _P_THRESHOLD, _R_THRESHOLD = 0.6, 0.7
 _NMS_LEVEL, _NMS_PYRAMID, _NMS_REFINE, _NMS_OUTPUT = 0.5, 0.7, 0.7, 0.7
 
-# Bounds the square matrix of overlaps, 25 MB, and R-Net's work. A crowd of 170 faces on 1.3 megapixels has 1,960
-# windows on the level that has most.
-_MOST_BOXES = 2500
-_PATCH_RUNS = (16, 64, 256)  # patches that pass R-Net or O-Net together: few sizes, bounded on a crowd
-_PIXELS_PER_RUN = 2_000_000  # photos that pass P-Net together, by their pixels: 32 of LFW's size
-_MIN_FACE_STEP = 4  # smallest faces are rounded down to this, in pixels, so that few graphs are traced
+_MOST_LEVELS = 64  # of any pyramid; 0.709 ** 64 is 3e-10
+_PATCH_RUNS = (16, 32, 64, 128, 256)  # patches that pass R-Net or O-Net together: few sizes, bounded on a crowd
+_PIXELS_PER_RUN = 500_000  # photos that pass P-Net together, by their pixels: 8 of LFW's size; more is not faster
+_PIXELS_AT_ONCE = 5_000_000  # larger photos are scaled in two steps
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Picture:
+    """A photo as the detector wants it.
+
+    Attributes:
+      image: RGB, perhaps decoded at a reduced scale.
+      width: Pixels across of the photo itself.
+      height: Pixels down of the photo itself.
+      min_face: Smallest face looked for, in pixels of the photo itself; 20 at least.
+    """
+
+    image: Image.Image
+    width: int
+    height: int
+    min_face: float
+
+    @property
+    def pyramid(self) -> tuple[float, ...]:
+        """Scales of the photo at which it passes P-Net: 12-pixel windows show the smallest face, and each larger one.
+
+        They are those of the package's own pyramid, which begins with faces of 20 pixels.
+        """
+        levels = (_FIRST_SCALE * _PYRAMID_FACTOR**level for level in range(_MOST_LEVELS))
+        seen = [scale for scale in levels if min(self.width, self.height) * scale >= networks.CELL]
+        wanted = sum(networks.CELL / scale <= self.min_face for scale in seen)
+        return tuple(seen[max(0, wanted - 1) :])
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -54,7 +67,7 @@ class Detections:
     """The faces of one photo, largest first.
 
     Attributes:
-      boxes: float32 [N, 4], corners x0, y0, x1, y1 in pixels of the detected image, within its edges.
+      boxes: float32 [N, 4], corners x0, y0, x1, y1 in pixels of the photo itself, within its edges.
       confidence: float32 [N], 0..1.
       landmarks: float32 [N, 5, 2], x and y of the eye, eye, nose, mouth corner, mouth corner; the left of each pair
         is the observer's left.
@@ -65,251 +78,215 @@ class Detections:
     landmarks: np.ndarray
 
 
-class FaceDetector:
-    """Finds faces in batches of photos of any sizes."""
-
-    def __init__(self, config: DetectorConfig):
-        """Loads the three networks.
-
-        Raises:
-          RuntimeError: If the installed `mtcnn` package holds other weights than the known ones.
-        """
-        self.config = config
-        self._pnet = _load_network(PNet(), "pnet.lz4")
-        self._rnet = _on_patches(_load_network(RNet(), "rnet.lz4"), _R_SIDE)
-        self._onet = _on_patches(_load_network(ONet(), "onet.lz4"), _O_SIDE)
-        self._pyramids: dict[tuple[float, ...], tf.types.experimental.GenericFunction] = {}
-
-    def detect(self, images: Sequence[np.ndarray], min_faces: Sequence[float]) -> list[Detections]:
-        """Detects the faces of each image.
-
-        Args:
-          images: uint8 [H, W, 3] each, RGB.
-          min_faces: Smallest face looked for in each image, in its pixels; 20 at least.
-
-        Returns:
-          One Detections per image, in the same order. The result of an image does not depend on its neighbours.
-        """
-        if not images:
-            return []
-        runs = _runs(images, min_faces)
-        proposals = np.concatenate([self._propose(run) for run in runs])
-        faces = self._refine(runs, proposals)
-        return self._output(runs, faces, [image.shape[:2] for image in images])
-
-    def _propose(self, run: "_Run") -> np.ndarray:
-        """P-Net over the pyramid of one run. Rows of the result: image, x0, y0, x1, y1, score; square boxes."""
-        scales = _pyramid(run.batch.shape[1], run.batch.shape[2], run.min_face)
-        if not scales:  # too narrow for the smallest face
-            return np.empty((0, 6), np.float32)
-        if scales not in self._pyramids:
-            signature = [tf.TensorSpec([None, None, None, 3], tf.uint8)]
-            graph = functools.partial(self._pyramid_graph, scales=scales)
-            self._pyramids[scales] = tf.function(graph, input_signature=signature, autograph=False)
-        rows = self._pyramids[scales](run.batch).numpy()
-        kept = []
-        for position, image in enumerate(run.images):
-            mine = rows[rows[:, 0] == position]
-            levels = [_suppressed(mine[mine[:, 6] == level], _NMS_LEVEL) for level in range(len(scales))]
-            boxes = _suppressed(np.concatenate(levels), _NMS_PYRAMID)[:, :6]
-            boxes[:, 0] = image
-            kept.append(boxes)
-        return _squared(np.concatenate(kept))
-
-    def _pyramid_graph(self, batch: tf.Tensor, scales: tuple[float, ...]) -> tf.Tensor:
-        """All levels of the pyramid in one graph. Rows of the result: position, x0, y0, x1, y1, score, level."""
-        normalised = _normalised(tf.cast(batch, tf.float32))
-        shape = tf.cast(tf.shape(batch)[1:3], tf.float32)
-        found = []
-        for level, scale in enumerate(scales):
-            side = tf.cast(shape * scale, tf.int32)
-            offsets, probabilities = self._pnet(tf.image.resize(normalised, side, method=tf.image.ResizeMethod.AREA))
-            cells = tf.where(probabilities[..., 1] > _P_THRESHOLD)
-            position, score = tf.cast(cells[:, 0], tf.float32), tf.gather_nd(probabilities[..., 1], cells)
-            y, x = (tf.cast(cells[:, axis], tf.float32) * _STRIDE + 1 for axis in (1, 2))
-            span = float(_CELL - 1)
-            windows = tf.stack([x, y, x + span, y + span], axis=1) + tf.gather_nd(offsets, cells) * span
-            head, tail = position[:, None], tf.stack([score, tf.fill(tf.shape(score), float(level))], axis=1)
-            found.append(tf.concat([head, windows / scale, tail], axis=1))
-        return tf.concat(found, axis=0)
-
-    def _refine(self, runs: Sequence["_Run"], faces: np.ndarray) -> np.ndarray:
-        offsets, probabilities = _on_faces(self._rnet, _R_SIDE, runs, faces, widths=(4, 2))
-        faces = _shifted(faces, offsets, probabilities[:, 1])
-        faces = faces[faces[:, 5] > _R_THRESHOLD]
-        kept = [_suppressed(faces[faces[:, 0] == image], _NMS_REFINE) for image in np.unique(faces[:, 0])]
-        return _squared(np.concatenate(kept)) if kept else faces
-
-    def _output(self, runs: Sequence["_Run"], faces: np.ndarray, shapes: Sequence[tuple[int, ...]]) -> list[Detections]:
-        offsets, points, probabilities = _on_faces(self._onet, _O_SIDE, runs, faces, widths=(4, 10, 2))
-        spans = faces[:, 3:5] - faces[:, 1:3] + 1
-        landmarks = points.reshape(-1, 2, 5).transpose(0, 2, 1) * spans[:, None] + faces[:, None, 1:3] - 1
-        faces = _shifted(faces, offsets, probabilities[:, 1])
-        results = []
-        for image, (height, width) in enumerate(shapes):
-            mine = np.flatnonzero((faces[:, 0] == image) & (faces[:, 5] > self.config.min_confidence))
-            mine = mine[np.lexsort((faces[mine, 1], faces[mine, 2], -faces[mine, 5]))]
-            mine = mine[_survivors(faces[mine, 1:5], _NMS_OUTPUT, of_smaller=True)]
-            boxes = np.clip(faces[mine, 1:5], 0, (width - 1, height - 1, width - 1, height - 1))
-            area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-            order = np.lexsort((boxes[:, 0], boxes[:, 1], -area))
-            order = order[area[order] > 0]
-            results.append(
-                Detections(
-                    boxes=boxes[order].astype(np.float32),
-                    confidence=faces[mine[order], 5].astype(np.float32),
-                    landmarks=landmarks[mine[order]].astype(np.float32),
-                )
-            )
-        return results
-
-
-def _load_network(network: tf.keras.Model, asset: str) -> tf.keras.Model:
-    data = (importlib.resources.files("mtcnn.assets.weights") / asset).read_bytes()
-    if hashlib.sha256(data).hexdigest() != _WEIGHTS_SHA256[asset]:
-        raise RuntimeError(f"the installed mtcnn package has an unknown {asset}; celebface needs mtcnn 1.0.0")
-    network.build()
-    network.set_weights(joblib.load(io.BytesIO(data)))
-    return network
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
-class _Run:
-    """Images of one size that pass P-Net together.
+class _Candidates:
+    """Boxes that may be faces, of several pictures.
 
     Attributes:
-      images: Their places in the caller's batch.
-      batch: uint8 [B, H, W, 3], RGB.
-      min_face: Smallest face looked for, in whole pixels.
+      pictures: int [N], ascending: in which picture.
+      boxes: float32 [N, 4], corners in pixels of the photo itself.
+      scores: float32 [N], probability of a face.
     """
 
-    images: list[int]
-    batch: tf.Tensor
-    min_face: int
+    pictures: np.ndarray
+    boxes: np.ndarray
+    scores: np.ndarray
+
+    def __getitem__(self, rows: np.ndarray) -> "_Candidates":
+        return _Candidates(self.pictures[rows], self.boxes[rows], self.scores[rows])
+
+    def suppressed(self, threshold: float) -> "_Candidates":
+        """The best of those that overlap."""
+        ordered = self[best_first(self.boxes, self.scores, self.pictures)]
+        return ordered[survivors(ordered.boxes, ordered.pictures, threshold)]
+
+    def squared(self) -> "_Candidates":
+        return dataclasses.replace(self, boxes=squared(self.boxes))
 
 
-def _runs(images: Sequence[np.ndarray], min_faces: Sequence[float]) -> list[_Run]:
-    """Groups images by exact size; padding to a common one would shift the pyramid's sampling and so the boxes."""
-    groups: dict[tuple[int, int, int], list[int]] = {}
-    for i, (image, min_face) in enumerate(zip(images, min_faces, strict=True)):
-        step = int(min_face) // _MIN_FACE_STEP * _MIN_FACE_STEP
-        groups.setdefault((image.shape[0], image.shape[1], step), []).append(i)
+class FaceDetector:
+    """Finds faces in batches of photos of any sizes. Safe to share between threads."""
+
+    def __init__(self, config: DetectorConfig, precision: str = "float32"):
+        """Loads the three networks.
+
+        Args:
+          config: What counts as a face.
+          precision: Of the networks' arithmetic, "float32" or "bfloat16".
+
+        Raises:
+          ValueError: If the precision is not known.
+          RuntimeError: If the installed `mtcnn` package holds other weights than the known ones.
+        """
+        check_precision(precision)
+        self.config = config
+        self._dtype = tf.as_dtype(precision)
+        self._pnet, rnet, onet = networks.load_weights()
+        self._rnet = self._on_patches(networks.rnet, rnet, networks.R_SIDE)
+        self._onet = self._on_patches(networks.onet, onet, networks.O_SIDE)
+        self._pyramids: dict[tuple[int, tf.DType], tf.types.experimental.GenericFunction] = {}
+
+    def detect(self, pictures: Sequence[Picture]) -> list[Detections]:
+        """Detects the faces of each picture.
+
+        Args:
+          pictures: The photos.
+
+        Returns:
+          One Detections per picture, in the same order. The result of a picture does not depend on its neighbours.
+        """
+        if not pictures:
+            return []
+        pixels = [pixel_words(picture.image) for picture in pictures]
+        proposed = self._propose(pictures, pixels)
+        return self._output(pictures, pixels, self._refine(pictures, pixels, proposed))
+
+    def _propose(self, pictures: Sequence[Picture], pixels: Sequence[np.ndarray]) -> _Candidates:
+        """P-Net over the pyramids."""
+        rows = np.concatenate([self._windows(run, pictures, pixels) for run in _runs(pictures)])
+        level = rows[:, 0].astype(np.int64) * _MOST_LEVELS + rows[:, 6].astype(np.int64)
+        rows = rows[order := best_first(rows[:, 1:5], rows[:, 5], level)]
+        rows = rows[survivors(rows[:, 1:5], level[order], _NMS_LEVEL)]
+        found = _Candidates(rows[:, 0].astype(np.int64), rows[:, 1:5], rows[:, 5])
+        return found.suppressed(_NMS_PYRAMID).squared()
+
+    def _windows(self, run: Sequence[int], pictures: Sequence[Picture], pixels: Sequence[np.ndarray]) -> np.ndarray:
+        """What P-Net takes for faces. Rows: picture, x0, y0, x1, y1, score, level."""
+        first = pictures[run[0]]
+        scales = first.pyramid
+        if not scales:  # the photo is too narrow for any face
+            return np.empty((0, 7), np.float32)
+        sides = np.array([(int(first.height * scale), int(first.width * scale)) for scale in scales], np.int32)
+        if first.image.width * first.image.height > _PIXELS_AT_ONCE and sides[0, 0] <= first.image.height:
+            sources = [tf.constant(rows[None]) for rows in average_rows(pixels[run[0]], sides[:, 0].tolist())]
+        else:
+            photos = tf.constant(np.stack([np.asarray(pictures[place].image) for place in run]))
+            sources = [photos] * len(scales)
+        rows = self._pyramid(len(scales), sources[0].dtype)(sources, sides, np.array(scales, np.float32)).numpy()
+        rows[:, 0] = np.array(run, np.float32)[rows[:, 0].astype(np.int64)]
+        return rows
+
+    def _pyramid(self, levels: int, dtype: tf.DType) -> "tf.types.experimental.GenericFunction":
+        """The graph for so many levels and either kind of photos; one serves photos of any size."""
+        if (levels, dtype) not in self._pyramids:
+            signature = [
+                [tf.TensorSpec([None, None, None, 3 if dtype == tf.uint8 else 4], dtype)] * levels,
+                tf.TensorSpec([levels, 2], tf.int32),
+                tf.TensorSpec([levels], tf.float32),
+            ]
+            graph = tf.function(self._windows_of_levels, input_signature=signature, autograph=False)
+            self._pyramids[levels, dtype] = graph
+        return self._pyramids[levels, dtype]
+
+    def _windows_of_levels(self, sources: Sequence[tf.Tensor], sides: tf.Tensor, scales: tf.Tensor) -> tf.Tensor:
+        """The graph of P-Net over all levels of a pyramid. Rows of the result: position, x0, y0, x1, y1, score, level.
+
+        Args:
+          sources: For each level the photos, [B, H, W, 3], uint8, or one photo's rows averaged, float32 [1, h, W, 4].
+          sides: int32 [L, 2], height and width of each level.
+          scales: float32 [L], its nominal scale.
+        """
+        found = []
+        for level, photos in enumerate(sources):
+            scaled = tf.image.resize(photos, sides[level], method=tf.image.ResizeMethod.AREA)
+            offsets, probabilities = networks.pnet(scaled[..., :3], self._pnet, tf.float32)
+            cells = tf.where(probabilities > _P_THRESHOLD)
+            position, score = tf.cast(cells[:, 0], tf.float32), tf.gather_nd(probabilities, cells)
+            y, x = (tf.cast(cells[:, axis], tf.float32) * networks.STRIDE + 1 for axis in (1, 2))
+            span = float(networks.CELL - 1)
+            windows = tf.stack([x, y, x + span, y + span], axis=1) + tf.gather_nd(offsets, cells) * span
+            head, tail = position[:, None], tf.stack([score, tf.fill(tf.shape(score), float(level))], axis=1)
+            # By the nominal scale, as the package does it, not by the one that whole pixels give: R-Net knows it so.
+            found.append(tf.concat([head, windows / scales[level], tail], axis=1))
+        return tf.concat(found, axis=0)
+
+    def _refine(self, pictures: Sequence[Picture], pixels: Sequence[np.ndarray], found: _Candidates) -> _Candidates:
+        """R-Net over what was proposed."""
+        offsets, scores = _on_boxes(self._rnet, networks.R_SIDE, pictures, pixels, found, widths=(4, 1))
+        found = _Candidates(found.pictures, corrected(found.boxes, offsets), scores[:, 0])
+        return found[found.scores > _R_THRESHOLD].suppressed(_NMS_REFINE).squared()
+
+    def _output(
+        self, pictures: Sequence[Picture], pixels: Sequence[np.ndarray], found: _Candidates
+    ) -> list[Detections]:
+        """O-Net over what R-Net kept."""
+        offsets, points, scores = _on_boxes(self._onet, networks.O_SIDE, pictures, pixels, found, widths=(4, 10, 1))
+        spans = found.boxes[:, 2:] - found.boxes[:, :2] + 1
+        landmarks = points.reshape(-1, 2, 5).transpose(0, 2, 1) * spans[:, None] + found.boxes[:, None, :2] - 1
+        faces = _Candidates(found.pictures, corrected(found.boxes, offsets), scores[:, 0])
+        sure = np.flatnonzero(faces.scores > self.config.min_confidence)
+        sure = sure[best_first(faces.boxes[sure], faces.scores[sure], faces.pictures[sure])]
+        sure = sure[survivors(faces.boxes[sure], faces.pictures[sure], _NMS_OUTPUT, of_smaller=True)]
+        ends = np.searchsorted(faces.pictures[sure], np.arange(len(pictures) + 1))
+        return [
+            _largest_first(picture, faces[mine], landmarks[mine])
+            for picture, mine in zip(pictures, np.split(sure, ends[1:-1]), strict=True)
+        ]
+
+    def _on_patches(self, network: Callable, weights: networks.Weights, side: int):
+        """A network as a graph over float32 [N, side, side, 4] patches."""
+        signature = [tf.TensorSpec([None, side, side, 4], tf.float32)]
+        return tf.function(
+            lambda patches: network(patches, weights, self._dtype), input_signature=signature, autograph=False
+        )
+
+
+def _runs(pictures: Sequence[Picture]) -> list[list[int]]:
+    """Groups pictures by exact size; padding to a common one would shift the pyramid's samples."""
+    groups: dict[tuple, list[int]] = {}
+    for place, picture in enumerate(pictures):
+        alike = (picture.image.size, picture.width, picture.height, len(picture.pyramid))
+        groups.setdefault(alike, []).append(place)
     runs = []
-    for (height, width, min_face), members in groups.items():
+    for ((width, height), *_), members in groups.items():
         size = max(1, _PIXELS_PER_RUN // (height * width))
-        for start in range(0, len(members), size):
-            part = members[start : start + size]
-            runs.append(_Run(part, tf.constant(np.stack([images[i] for i in part])), min_face))
+        runs += [members[start : start + size] for start in range(0, len(members), size)]
     return runs
 
 
-def _pyramid(height: int, width: int, min_face: int) -> tuple[float, ...]:
-    """Scales at which the smallest face, and each next one up to the whole image, fills P-Net's window."""
-    scales = []
-    scale = _CELL / min_face
-    while min(height, width) * scale >= _CELL:
-        scales.append(scale)
-        scale *= _PYRAMID_FACTOR
-    return tuple(scales)
-
-
-def _normalised(values: tf.Tensor) -> tf.Tensor:
-    """Grey levels 0..255 to the range the networks were trained with."""
-    return (values - 127.5) / 128.0
-
-
-def _on_patches(network: tf.keras.Model, side: int) -> tf.types.experimental.GenericFunction:
-    """The network as a graph over float32 [N, side, side, 3] patches with grey levels 0..255."""
-    signature = [tf.TensorSpec([None, side, side, 3], tf.float32)]
-    return tf.function(lambda patches: network(_normalised(patches)), input_signature=signature, autograph=False)
-
-
-def _on_faces(graph, side: int, runs: Sequence[_Run], faces: np.ndarray, widths: tuple[int, ...]) -> list[np.ndarray]:
-    """Runs a patch network on all boxes, in chunks that mix the runs; each row of its outputs belongs to a box."""
-    outputs = [np.empty((len(faces), width), np.float32) for width in widths]
-
-    def flush(rows: list[np.ndarray], patches: list[np.ndarray]) -> None:
-        places = np.concatenate(rows)
-        size = next(size for size in _PATCH_RUNS if size >= len(places))
-        chunk = np.zeros((size, side, side, 3), np.float32)
-        chunk[: len(places)] = np.concatenate(patches)
-        for output, values in zip(outputs, graph(chunk), strict=True):
-            output[places] = values.numpy()[: len(places)]
-
-    rows: list[np.ndarray] = []
-    patches: list[np.ndarray] = []
-    for places, run in _pieces(runs, faces):
-        if sum(map(len, rows)) + len(places) > _PATCH_RUNS[-1]:
-            flush(rows, patches)
-            rows, patches = [], []
-        rows.append(places)
-        patches.append(_cut_patches(run, faces[places], side))
-    if rows:
-        flush(rows, patches)
+def _on_boxes(
+    network: Callable,
+    side: int,
+    pictures: Sequence[Picture],
+    pixels: Sequence[np.ndarray],
+    found: _Candidates,
+    widths: Sequence[int],
+) -> list[np.ndarray]:
+    """Runs a patch network on all boxes, in chunks that mix the pictures; each row of its outputs belongs to a box."""
+    outputs = [np.empty((len(found.boxes), width), np.float32) for width in widths]
+    for start in range(0, len(found.boxes), _PATCH_RUNS[-1]):
+        chunk = found[slice(start, start + _PATCH_RUNS[-1])]
+        count = len(chunk.boxes)
+        patches = np.zeros((next(size for size in _PATCH_RUNS if size >= count), side, side, 4), np.float32)
+        for place in np.unique(chunk.pictures):
+            first, last = np.searchsorted(chunk.pictures, (place, place + 1))
+            corners = _in_decoded_pixels(chunk.boxes[first:last], pictures[place])
+            sample_patches(pixels[place], corners, patches[first:last])
+        for output, values in zip(outputs, network(patches), strict=True):
+            output[start : start + count] = values.numpy().reshape(len(patches), -1)[:count]
     return outputs
 
 
-def _pieces(runs: Sequence[_Run], faces: np.ndarray) -> Iterator[tuple[np.ndarray, _Run]]:
-    """Rows of `faces` that lie in one run, no more at a time than the networks take."""
-    for run in runs:
-        mine = np.flatnonzero(np.isin(faces[:, 0], run.images))
-        for start in range(0, len(mine), _PATCH_RUNS[-1]):
-            yield mine[start : start + _PATCH_RUNS[-1]], run
+def _in_decoded_pixels(boxes: np.ndarray, picture: Picture) -> np.ndarray:
+    """Where a box's first and last samples lie, float64 [N, 4]; 0 is the first pixel's centre.
 
-
-def _cut_patches(run: _Run, faces: np.ndarray, side: int) -> np.ndarray:
-    """Scales each box to side x side pixels; beyond the image lies mid-grey. float32 [N, side, side, 3], 0..255."""
-    position = {image: place for place, image in enumerate(run.images)}
-    places = np.array([position[int(image)] for image in faces[:, 0]], np.int32)
-    height, width = run.batch.shape[1:3]
-    # crop_and_resize wants shares of (side - 1); the package gives it shares of the side, and the networks' corrections
-    # verify better with that small shift than without it (LFW pairs: 0.9927 against 0.9910).
-    corners = faces[:, (2, 1, 4, 3)] / (height, width, height, width)
-    cut = tf.image.crop_and_resize(
-        run.batch, corners.astype(np.float32), places, (side, side), extrapolation_value=127.5
-    )
-    return cut.numpy()
-
-
-def _by_score(faces: np.ndarray) -> np.ndarray:
-    """Best score first; equals from top to bottom and left to right, so that the order never depends on the batch."""
-    return faces[np.lexsort((faces[:, 1], faces[:, 2], -faces[:, 5]))]
-
-
-def _suppressed(faces: np.ndarray, threshold: float) -> np.ndarray:
-    """The boxes that survive non-maximum suppression, best first."""
-    best = _by_score(faces)[:_MOST_BOXES]
-    return best[_survivors(best[:, 1:5], threshold)]
-
-
-def _shifted(faces: np.ndarray, offsets: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Moves the corners by a network's offsets (shares of the box) and takes over its scores."""
-    spans = np.tile(faces[:, 3:5] - faces[:, 1:3] + 1, 2)
-    return np.concatenate([faces[:, :1], faces[:, 1:5] + offsets * spans, scores[:, None]], axis=1)
-
-
-def _squared(faces: np.ndarray) -> np.ndarray:
-    """Makes each box a square of its longer side around the same centre."""
-    centre = (faces[:, 1:3] + faces[:, 3:5]) / 2
-    half = (faces[:, 3:5] - faces[:, 1:3]).max(axis=1, keepdims=True) / 2
-    return np.concatenate([faces[:, :1], centre - half, centre + half, faces[:, 5:]], axis=1)
-
-
-def _survivors(boxes: np.ndarray, threshold: float, of_smaller: bool = False) -> np.ndarray:
-    """Non-maximum suppression as the package does it: a box goes if any better one overlaps it, kept or not.
-
-    Args:
-      boxes: float [N, 4], corners, best first.
-      threshold: Overlap above which the worse of two goes.
-      of_smaller: Measure the overlap against the smaller of two boxes, not against their union.
-
-    Returns:
-      Rows that stay, ascending.
+    The package hands `crop_and_resize` shares of the photo's side where it wants shares of the side less one, and the
+    networks' corrections verify better with that small shift than without it (LFW pairs: 0.9927 against 0.9910).
     """
-    x0, y0, x1, y1 = boxes.T
-    area = (x1 - x0) * (y1 - y0)
-    across = np.minimum(x1[:, None], x1) - np.maximum(x0[:, None], x0)
-    down = np.minimum(y1[:, None], y1) - np.maximum(y0[:, None], y0)
-    shared = np.maximum(across, 0) * np.maximum(down, 0)
-    whole = np.minimum(area[:, None], area) if of_smaller else area[:, None] + area - shared
-    return np.flatnonzero(~np.triu(shared > threshold * whole, k=1).any(axis=0))
+    whole = np.array([picture.width, picture.height] * 2, np.float64)
+    decoded = np.array(picture.image.size * 2, np.float64)
+    places = boxes * ((whole - 1) / whole)
+    return (places + 0.5) * (decoded / whole) - 0.5
+
+
+def _largest_first(picture: Picture, faces: _Candidates, landmarks: np.ndarray) -> Detections:
+    edge = np.array([picture.width - 1, picture.height - 1] * 2, np.float32)
+    boxes = np.clip(faces.boxes, 0, edge)
+    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    order = np.lexsort((boxes[:, 0], boxes[:, 1], -area))
+    order = order[area[order] > 0]
+    return Detections(
+        boxes=boxes[order].astype(np.float32),
+        confidence=faces.scores[order].astype(np.float32),
+        landmarks=landmarks[order].astype(np.float32),
+    )

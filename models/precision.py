@@ -1,7 +1,19 @@
-"""Which numeric precision a machine should encode in."""
+"""Which numeric precision the networks run in."""
 
 import os
 import platform
+
+PRECISIONS = ("float32", "bfloat16")
+
+
+def check_precision(precision: str) -> None:
+    """Refuses a precision that is not known.
+
+    Raises:
+      ValueError: If it is not.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
 
 
 def cpu_has_bfloat16() -> bool:

@@ -10,9 +10,8 @@ import sys
 from typing import NoReturn
 
 from celebface.indexing.storage import absolute
-from celebface.models.encoder_card import PRECISIONS
 from celebface.models.faces import DetectorConfig, QualityGate, ReaderConfig
-from celebface.models.precision import cpu_has_bfloat16
+from celebface.models.precision import PRECISIONS, cpu_has_bfloat16
 from celebface.models.weights import default_cache, encoder_folder, sample_folder
 from celebface.pipelines.text import complain
 from celebface.transforms.lists import Columns
@@ -271,11 +270,11 @@ def add_reader_flags(parser: argparse.ArgumentParser, gate: QualityGate) -> None
         help="smallest face as a share of the longer side (default: %(default)s)",
     )
     group.add_argument(
-        "--longest_side",
+        "--decoded_side",
         type=int,
-        default=detector.longest_side,
+        default=detector.decoded_side,
         metavar="N",
-        help="photos are scaled down to this before detection (default: %(default)s)",
+        help="large JPEGs are decoded smaller if so many pixels are left on the longer side (default: %(default)s)",
     )
     group.add_argument(
         "--min_confidence",
@@ -311,7 +310,7 @@ def reader_config(args: argparse.Namespace, one_face: bool) -> ReaderConfig:
             detector=DetectorConfig(
                 min_face_px=args.min_face_px,
                 min_face_share=args.min_face_share,
-                longest_side=args.longest_side,
+                decoded_side=args.decoded_side,
                 min_confidence=min(args.min_confidence, DetectorConfig().min_confidence),
             ),
             gate=QualityGate(args.min_face_px, args.min_confidence, args.min_sharpness),

@@ -227,7 +227,7 @@ def build(pipeline: beam.Pipeline, config: BuildGalleryConfig, card: EncoderCard
     layout = ShardLayout(_assembled(staging), "faces", rows, config.shards, unique="face_id", near=config.near)
 
     taken = take_in(pipeline, config.intake, staging, rows, config.shards)
-    faces, lost = taken.photos | "Detect" >> DetectFaces(config.reader)
+    faces, lost = taken.photos | "Detect" >> DetectFaces(config.reader, config.precision)
     vectors = faces | "Encode" >> EncodeFaces(config.encoder, config.precision)
     done = vectors | "Describe" >> DescribeFaces(card.encoder_id)
 

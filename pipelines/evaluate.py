@@ -240,7 +240,7 @@ def _embed(args: argparse.Namespace, precision: str, paths: Sequence[pathlib.Pat
     """Vectors of photos, float32 [N, d], NaN where there is no face; and how many photos had several faces."""
     from celebface.models.face_reader import FaceReader  # here, so that wrong usage does not wait for TensorFlow
 
-    reader = FaceReader(arguments.reader_config(args, one_face=True))
+    reader = FaceReader(arguments.reader_config(args, one_face=True), precision)
     encoder = load_encoder(arguments.encoder_uri(args), precision)
     vectors = np.full((len(paths), encoder.embedding_size), np.nan, np.float32)
     several = 0

@@ -155,7 +155,7 @@ def build(pipeline: beam.Pipeline, config: MatchConfig, terms: "Terms", staging:
     layout = ShardLayout(_assembled(staging), match_results.TABLE, schemas.MATCHES, config.shards)
 
     taken = take_in(pipeline, config.intake, staging, layout.rows, config.shards)
-    faces, lost = taken.photos | "Detect" >> DetectFaces(config.reader)
+    faces, lost = taken.photos | "Detect" >> DetectFaces(config.reader, terms.precision)
     vectors = faces | "Encode" >> EncodeFaces(terms.encoder, terms.precision)
     done = vectors | "Match" >> MatchFaces(terms.gallery, config.top_k, terms.tau)
 

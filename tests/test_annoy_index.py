@@ -143,6 +143,19 @@ def test_the_self_test_catches_one_wrong_row_of_the_sample():
         annoy_index.self_test(ExactIndex(VECTORS, spoil_the_last), VECTORS)
 
 
+def test_the_self_test_takes_no_longer_for_a_large_gallery():
+    efforts = []
+
+    class Index(ExactIndex):
+        def get_nns_by_vector(self, vector, count, search_k, include_distances):
+            efforts.append(search_k)
+            return super().get_nns_by_vector(vector, count, search_k, include_distances)
+
+    for vectors in (fakes.unit_vectors(100, 4), fakes.unit_vectors(5000, 4)):
+        annoy_index.self_test(Index(vectors, lambda rows, distances: (rows, distances)), vectors)
+    assert set(efforts[:50]) == {100 * 50} and set(efforts[50:]) == {200 * 50}
+
+
 def test_an_index_that_fails_at_birth_is_not_written(monkeypatch):
     class SingleNeighbour(annoy_index.AnnoyIndex):  # what clang with -ffast-math makes of Annoy
         def get_nns_by_vector(self, vector, count, search_k, include_distances):

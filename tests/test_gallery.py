@@ -8,7 +8,7 @@ import fakes
 import numpy as np
 import pytest
 
-from celebface.indexing import publish, storage
+from celebface.indexing import publish, search, storage
 from celebface.indexing.calibration import Calibration
 from celebface.indexing.gallery import Gallery, Neighbour
 from celebface.indexing.manifest import BadBundle, Manifest
@@ -76,9 +76,17 @@ def queries() -> np.ndarray:
     return np.concatenate([near, fakes.unit_vectors(20, 24, seed=2)])
 
 
+@pytest.fixture(params=["product", "index"])
+def way(request, monkeypatch) -> str:
+    """How an opened gallery looks for faces."""
+    monkeypatch.setattr(search, "_FACES_PER_NODE", 0 if request.param == "index" else 10**9)
+    return request.param
+
+
 # --- ranking ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("count", [1, 2, 5, 20])
 def test_people_are_ranked_as_by_a_slow_search(version, queries, count):
     answers = Gallery.open(version).nearest_people(queries, count)
@@ -93,6 +101,7 @@ def test_with_the_effort_measured_the_nearest_person_is_found(version, queries, 
     assert first == [slow_nearest_people(query, VECTORS, PEOPLE)[0].identity for query in queries[:20]]
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("others", [60, 2000])  # the crowd fills the whole search, or a part of it
 def test_a_person_with_hundreds_of_near_faces_does_not_hide_the_others(tmp_path, others):
     centre = fakes.unit_vectors(1, 16)
@@ -105,12 +114,14 @@ def test_a_person_with_hundreds_of_near_faces_does_not_hide_the_others(tmp_path,
     assert [neighbour.identity == "the crowd" for neighbour in answers[0]] == [True, False, False, False, False]
 
 
+@pytest.mark.usefixtures("way")
 def test_more_people_wanted_than_there_are_gives_all_of_them(version, queries):
     answers = Gallery.open(version).nearest_people(queries[:3], 1000)
     check_same(answers, [slow_nearest_people(query, VECTORS, PEOPLE) for query in queries[:3]])
     assert [len(answer) for answer in answers] == [39, 39, 39]
 
 
+@pytest.mark.usefixtures("way")
 def test_one_person_is_a_gallery_too(tmp_path):
     vectors = fakes.unit_vectors(2, 8)
     gallery = Gallery.open(fakes.gallery(str(tmp_path), vectors, ["ann", "ann"]))
@@ -118,6 +129,7 @@ def test_one_person_is_a_gallery_too(tmp_path):
     assert answer == [neighbour("ann", 0.0, 1)]
 
 
+@pytest.mark.usefixtures("way")
 def test_people_of_one_name_are_ranked_apart(tmp_path):
     people = [Person.of("ann", "wikidata:Q1"), Person.of("ann", "wikidata:Q2"), Person.of("ann"), Person.of("bob")]
     centre, others = fakes.unit_vectors(1, 8), fakes.unit_vectors(8, 8, seed=1)
@@ -134,6 +146,7 @@ def test_people_of_one_name_are_ranked_apart(tmp_path):
     assert gallery.manifest.index["identities"] == 4
 
 
+@pytest.mark.usefixtures("way")
 def test_people_at_the_same_distance_are_ordered_by_face_id(tmp_path):
     people = ["ann", "bob", "eve"]
     vectors = np.repeat(fakes.unit_vectors(1, 8), 3, axis=0)
@@ -149,11 +162,51 @@ def test_no_queries_no_answers(version):
     assert Gallery.open(version).nearest_people(np.empty((0, 24), np.float32), 3) == []
 
 
+@pytest.mark.usefixtures("way")
 def test_answers_are_the_same_each_time(version, queries):
     first, second = Gallery.open(version), Gallery.open(version)
     answers = first.nearest_people(queries, 5)
     assert second.nearest_people(queries, 5) == answers
     assert first.nearest_people(queries[::-1], 5) == answers[::-1]  # one query's answer owes nothing to another's
+
+
+def test_the_index_and_the_product_give_the_same_answers(version, queries, monkeypatch):
+    answers = []
+    for faces_per_node in (0, 10**9):
+        monkeypatch.setattr(search, "_FACES_PER_NODE", faces_per_node)
+        answers.append(Gallery.open(version).nearest_people(queries, 5))
+    assert answers[0] == answers[1]  # to the last bit
+
+
+@pytest.mark.parametrize(("search_k", "way"), [(48, "index"), (49, "product")])  # 780 faces are 16 for each of 48.75
+def test_the_index_is_asked_where_it_is_the_faster_way(version, queries, copy, monkeypatch, search_k, way):
+    asked = []
+    monkeypatch.setattr(search, "candidates", lambda *_: asked.append("index") or np.arange(780))
+    monkeypatch.setattr(search, "shortlists", lambda queries, *_: asked.append("product") or [(np.arange(780), 5.0)])
+    write_manifest(copy, index={"search_k": search_k})
+    answer = Gallery.open(copy).nearest_people(queries[:1], 2)
+    assert asked == [way]
+    check_same(answer, [slow_nearest_people(queries[0], VECTORS, PEOPLE)[:2]])
+
+
+def test_faces_that_a_product_cannot_tell_apart_are_ranked_alike_in_every_batch(tmp_path):
+    """One face each of 900 people, in steps of 1e-9 around D 0.01: the products choose by their rounding."""
+    random = np.random.default_rng(3)
+    centre = fakes.unit_vectors(1, 128)
+    aside = random.normal(size=(900, 128))
+    aside = fakes.unit(aside - (aside @ centre.T) * centre)
+    angles = 2 * np.arcsin(np.sqrt(0.01 + 1e-9 * random.permutation(900)[:, None]) / 2)
+    vectors = (np.cos(angles) * centre + np.sin(angles) * aside).astype(np.float32)
+    people = [f"person {number:03d}" for number in range(900)]
+    gallery = Gallery.open(fakes.gallery(str(tmp_path), vectors, people))
+    others = fakes.unit_vectors(70, 128, seed=4)
+    together = gallery.nearest_people(np.concatenate([others, centre]), 5)
+    assert gallery.nearest_people(centre, 5) == together[-1:]
+    row_of = {fakes.face_id_of(person, number): number for number, person in enumerate(people)}
+    order = sorted(row_of)
+    rows, distances = search.nearest_exact(centre[0], vectors[[row_of[face] for face in order]], 5)
+    assert [each.face_id for each in together[-1]] == [order[row] for row in rows]
+    assert [each.distance for each in together[-1]] == distances.tolist()
 
 
 # --- opening ----------------------------------------------------------------------------------------------------------

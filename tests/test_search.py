@@ -61,6 +61,74 @@ def test_no_candidates_no_answer():
     assert (found.tolist(), distances.tolist()) == ([], [])
 
 
+# --- many queries -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=[1, 2**10, 2**30], ids=["rows alone", "blocks", "all at once"])
+def cells(request, monkeypatch) -> None:
+    monkeypatch.setattr(search, "_CELLS", request.param)
+
+
+def same(answers, expected) -> bool:
+    return [(rows.tolist(), distances.tolist()) for rows, distances in answers] == [
+        (rows.tolist(), distances.tolist()) for rows, distances in expected
+    ]
+
+
+@pytest.mark.usefixtures("cells")
+@pytest.mark.parametrize("count", [1, 7, 30, 200, 500])
+def test_each_query_gets_what_it_gets_alone(count):
+    vectors, queries = fakes.unit_vectors(200, 12), fakes.unit_vectors(20, 12, seed=1)
+    answers = search.nearest_of_each(queries, vectors, count)
+    assert same(answers, [search.nearest_exact(query, vectors, count) for query in queries])
+
+
+@pytest.mark.usefixtures("cells")
+def test_equals_are_ordered_by_row_also_where_they_are_many():
+    vectors = np.repeat(fakes.unit_vectors(2, 8), 300, axis=0)
+    queries = np.concatenate([vectors[::300], fakes.unit_vectors(3, 8, seed=1)])
+    answers = search.nearest_of_each(queries, vectors, 5)
+    assert same(answers, [search.nearest_exact(query, vectors, 5) for query in queries])
+    assert [rows.tolist() for rows, _ in answers[:2]] == [[0, 1, 2, 3, 4], [300, 301, 302, 303, 304]]
+
+
+@pytest.mark.usefixtures("cells")
+def test_no_row_that_was_not_chosen_is_nearer_than_told():
+    vectors, queries = fakes.unit_vectors(500, 128), fakes.unit_vectors(9, 128, seed=1)
+    for query, (rows, beyond) in zip(queries, search.shortlists(queries, vectors, 20), strict=True):
+        assert len(set(rows.tolist())) == 20
+        order, distances = search.nearest_exact(query, vectors, 500)
+        assert set(rows.tolist()) == set(order[:20].tolist())
+        assert distances[19] - 2e-4 < beyond < distances[20]
+
+
+def test_where_all_rows_are_chosen_there_is_no_other():
+    vectors = fakes.unit_vectors(20, 8)
+    for count in (20, 21):
+        for rows, beyond in search.shortlists(vectors[:3], vectors, count):
+            assert (sorted(rows.tolist()), beyond) == (list(range(20)), np.inf)
+
+
+def test_no_queries_no_shortlists():
+    assert search.shortlists(np.empty((0, 8), np.float32), fakes.unit_vectors(20, 8), 5) == []
+
+
+@pytest.mark.parametrize("others", [1, 7, 31, 32, 100, 128, 1000])
+def test_a_distance_does_not_depend_on_what_else_is_measured(others):
+    vectors, query = fakes.unit_vectors(3000, 128), fakes.unit_vectors(1, 128, seed=1)[0]
+    order, distances = search.nearest_exact(query, vectors, 3000)
+    chosen = np.random.default_rng(others).choice(3000, others, replace=False)
+    found, some = search.rerank(query, vectors, chosen, others)
+    assert some.tolist() == distances[np.argsort(order)][found].tolist()
+
+
+@pytest.mark.parametrize(
+    ("faces", "search_k", "worth"), [(8000, 500, False), (8001, 500, True), (10**6, 10**5, False), (10**6, 10**4, True)]
+)
+def test_an_index_is_worth_it_for_many_faces_and_little_effort(faces, search_k, worth):
+    assert search.worth_an_index(faces, search_k) == worth
+
+
 def test_candidates_of_an_exhaustive_search_are_the_nearest_rows(tmp_path):
     vectors = fakes.unit_vectors(300, 16)
     (tmp_path / "faces.ann").write_bytes(annoy_index.build(vectors))

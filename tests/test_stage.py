@@ -14,7 +14,7 @@ from apache_beam.testing.util import assert_that
 
 from celebface.indexing import schemas, storage
 from celebface.indexing.schemas import Reason
-from celebface.transforms import stage, staged
+from celebface.transforms import progress, stage, staged
 from celebface.transforms.records import ItemRef, Outcome, Person, Provenance, rejected, skipped
 from celebface.transforms.stage import StageOutcomes
 from celebface.transforms.staged import Known, StagedRow, StoredBytes, read_outcomes, staging_schema
@@ -407,6 +407,18 @@ def test_staged_outcomes_are_kept_and_counted(tmp_path):
         assert_that(places, places_keep(by_uri(outcomes)))
     assert sum(parts_of(tmp_path)) == 5
     assert fakes.counters(pipeline.result, "stage") == {"items_in": 5, "items_out": 5}
+
+
+def test_every_photo_is_shown_to_whom_watches_when_the_bundle_ends(tmp_path, monkeypatch):
+    watched = tmp_path / "watched"
+    watched.mkdir()
+    monkeypatch.setenv(progress.FOLDER_VARIABLE, str(watched))
+    monkeypatch.setattr(progress, "_SECONDS_UNSEEN", 3600)
+    progress.reset()
+    with fakes.pipeline() as pipeline:
+        _ = (pipeline | Create(some_outcomes()),) | StageOutcomes(str(tmp_path), ROWS, SHARDS)
+    assert progress.total(watched) == {"photos": 5, "faces": 4, "done": 3, "no_face": 1, "unsupported_type": 1}
+    progress.reset()
 
 
 @pytest.mark.parametrize(

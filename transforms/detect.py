@@ -21,15 +21,21 @@ _BATCH = 64  # photos, or about as many MiB of them
 
 @dataclasses.dataclass
 class DetectFaces(beam.PTransform):
-    """EncodedPhoto to DetectedPhoto, and outcomes of photos without a usable face."""
+    """EncodedPhoto to DetectedPhoto, and outcomes of photos without a usable face.
+
+    Attributes:
+      config: How photos become crops.
+      precision: Of the detector's arithmetic, "float32" or "bfloat16".
+    """
 
     config: ReaderConfig
+    precision: str
 
     def expand(self, photos: beam.PCollection) -> Any:  # good ones, lost ones
         detected = (
             photos
             | beam.BatchElements(min_batch_size=_BATCH, max_batch_size=_BATCH, element_size_fn=_weight)
-            | beam.ParDo(_DetectFacesDoFn(self.config)).with_outputs("lost", main="faces")
+            | beam.ParDo(_DetectFacesDoFn(self.config, self.precision)).with_outputs("lost", main="faces")
         )
         return detected.faces, detected.lost
 
@@ -39,8 +45,9 @@ def _weight(photo: EncodedPhoto) -> int:
 
 
 class _DetectFacesDoFn(beam.DoFn):
-    def __init__(self, config: ReaderConfig):
+    def __init__(self, config: ReaderConfig, precision: str):
         self._config = config
+        self._precision = precision
         self._metrics = StageMetrics(STAGE)
         self._shared = Shared()
 
@@ -50,7 +57,7 @@ class _DetectFacesDoFn(beam.DoFn):
     def _load(self) -> "FaceReader":
         from celebface.models.face_reader import FaceReader  # here, so that the driver does not load TensorFlow
 
-        return FaceReader(self._config)
+        return FaceReader(self._config, self._precision)
 
     def process(self, photos: Sequence[EncodedPhoto]):
         self._metrics.taken(len(photos))

@@ -1,9 +1,12 @@
 """Faces of user photos to the people of a gallery they look like."""
 
 import dataclasses
+import itertools
 import time
+from collections.abc import Sequence
 
 import apache_beam as beam
+import numpy as np
 from apache_beam.utils.shared import Shared
 
 from celebface.indexing.calibration import AMBIGUOUS_MARGIN, Verdict, similarity, verdict
@@ -13,6 +16,7 @@ from celebface.transforms.metrics import StageMetrics
 from celebface.transforms.records import EmbeddedPhoto, Outcome, face_id, kept_faces, printable
 
 STAGE = "match"
+_FACES = 128  # that are looked up together
 
 
 @dataclasses.dataclass
@@ -30,7 +34,15 @@ class MatchFaces(beam.PTransform):
     tau: float
 
     def expand(self, photos: beam.PCollection) -> beam.PCollection:
-        return photos | beam.ParDo(_MatchFacesDoFn(self.gallery, self.top_k, self.tau))
+        return (
+            photos
+            | beam.BatchElements(min_batch_size=_FACES, max_batch_size=_FACES, element_size_fn=_weight)
+            | beam.ParDo(_MatchFacesDoFn(self.gallery, self.top_k, self.tau)).with_output_types(Outcome)
+        )
+
+
+def _weight(photo: EmbeddedPhoto) -> int:
+    return min(_FACES, len(photo.vectors))  # before an element of more BatchElements would hand on an empty batch
 
 
 class _MatchFacesDoFn(beam.DoFn):
@@ -44,19 +56,26 @@ class _MatchFacesDoFn(beam.DoFn):
     def setup(self) -> None:
         self._gallery: Gallery = self._shared.acquire(lambda: Gallery.open(self._gallery_uri))
 
-    def process(self, photo: EmbeddedPhoto):
+    def process(self, photos: Sequence[EmbeddedPhoto]):
         start = time.perf_counter()
-        self._metrics.taken()
-        yield match(photo, self._gallery, self._top_k, self._tau)
-        self._metrics.passed()
+        self._metrics.taken(len(photos))
+        outcomes = match(photos, self._gallery, self._top_k, self._tau)
+        self._metrics.passed(len(photos))
         self._metrics.spent("match", time.perf_counter() - start)
+        yield from outcomes
 
 
-def match(photo: EmbeddedPhoto, gallery: Gallery, top_k: int, tau: float) -> Outcome:
+def match(photos: Sequence[EmbeddedPhoto], gallery: Gallery, top_k: int, tau: float) -> list[Outcome]:
+    """Looks up the faces of several photos together; what a photo gets does not depend on the others."""
+    vectors = np.concatenate([photo.vectors for photo in photos])
+    people = iter(gallery.nearest_people(vectors, max(top_k, 2)))  # the second tells how sure the first is
+    return [_outcome(photo, list(itertools.islice(people, len(photo.vectors))), top_k, tau) for photo in photos]
+
+
+def _outcome(photo: EmbeddedPhoto, people: Sequence[list[Neighbour]], top_k: int, tau: float) -> Outcome:
     """Makes the rows of one photo: for each face the nearest people, by rank."""
     ref, found = photo.photo.ref, photo.photo.found
     rows = []
-    people = gallery.nearest_people(photo.vectors, max(top_k, 2))  # the second tells how sure the first is
     for number, (face, nearest) in enumerate(zip(found.faces, people, strict=True)):
         margin = nearest[1].distance - nearest[0].distance if len(nearest) > 1 else None
         for rank, person in enumerate(nearest[:top_k], start=1):

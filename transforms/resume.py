@@ -295,6 +295,9 @@ def collapse(refs: Iterable[ItemRef]) -> tuple[ItemRef, list[Outcome]]:
     Returns:
       The first, by its origin, and for each of the others an outcome, with an item id of its own.
     """
+    first, *others = refs = list(refs)
+    if not others:  # as good as always
+        return first, []
     first, *others = sorted(
         refs,
         key=lambda ref: (

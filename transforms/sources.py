@@ -368,6 +368,7 @@ class _ListItemsDoFn(beam.DoFn):
                 self._metrics.passed()
                 yield ref.item_id, ref
         progress.add({"listed": count % _SHOWN})
+        progress.flush()
 
 
 def _lost(ref: ItemRef, number: int) -> Outcome:

@@ -76,13 +76,15 @@ class _StageOutcomesDoFn(beam.DoFn):
 
     def finish_bundle(self):
         yield from at_the_end(self._flush())
+        progress.flush()
 
     def _flush(self) -> Iterator[tuple[int, StagedRow]]:
         if self._outcomes:
             start = time.perf_counter()
-            yield from write_part(self._outcomes, self._folder, self._rows, self._shards)
-            self._metrics.passed(len(self._outcomes))
-            self._metrics.spent("stage", time.perf_counter() - start)
+            places = write_part(self._outcomes, self._folder, self._rows, self._shards)
+            self._metrics.passed(len(places))
+            self._metrics.spent("stage", time.perf_counter() - start)  # before others take their time with the places
+            yield from places
         self.start_bundle()
 
 

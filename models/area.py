@@ -1,0 +1,57 @@
+"""Averages a large photo's rows for all levels of a pyramid, in one pass over its pixels.
+
+To scale by area is to average rows, then columns, with those at the edges counted in part. TensorFlow's resize reads
+the whole photo for each level. Averaging rows is a product with a matrix that is nearly empty; cut into blocks that are
+nearly full, it serves all levels at once and leaves a tenth of the photo to be read for each.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+_ROWS = 64  # of the photo, multiplied together
+_TILE = 256  # values of a row: products so small stay in the cache, and BLAS does not wake other threads for them
+
+
+def average_rows(words: np.ndarray, heights: Sequence[int]) -> list[np.ndarray]:
+    """Scales a photo down by area, in height only.
+
+    Args:
+      words: uint32 [H, W], as `patches.pixel_words` gives it.
+      heights: Heights wanted, none above H.
+
+    Returns:
+      For each height h float32 [h, W, 4]: means of the four bytes.
+    """
+    height, width = words.shape
+    pixels = words.view(np.uint8)
+    tiles = -(-width * 4 // _TILE)
+    starts = np.cumsum([0, *heights])
+    means = np.zeros((starts[-1], tiles, _TILE), np.float32)
+    block = np.zeros((_ROWS, tiles, _TILE), np.float32)
+    for first in range(0, height, _ROWS):
+        length = min(_ROWS, height - first)
+        block.reshape(_ROWS, -1)[:length, : width * 4] = pixels[first : first + length]
+        parts = [_shares(height, count, first, length) for count in heights]
+        products = np.concatenate([shares for _, shares in parts]) @ block[:length].transpose(1, 0, 2)
+        done = 0
+        for start, (top, shares) in zip(starts, parts, strict=False):
+            end = done + len(shares)
+            means[start + top : start + top + len(shares)] += products[:, done:end].transpose(1, 0, 2)
+            done = end
+    values = means.reshape(len(means), -1)[:, : width * 4].reshape(len(means), width, 4)
+    return np.split(values, starts[1:-1])
+
+
+def _shares(height: int, count: int, first: int, length: int) -> tuple[int, np.ndarray]:
+    """How much of each of `length` rows, from `first` on, goes into which of the `count` rows that all become.
+
+    Returns:
+      The first row they go into, and float32 [n, length], shares of that row and the next ones.
+    """
+    pitch = height / count
+    start, stop = int(first / pitch), min(count, int(np.ceil((first + length) / pitch)))
+    tops = np.arange(start, stop)[:, None] * pitch
+    rows = first + np.arange(length)
+    overlap = np.minimum(tops + pitch, rows + 1) - np.maximum(tops, rows)
+    return start, (overlap.clip(0) / pitch).astype(np.float32)
