@@ -1,6 +1,7 @@
 """Photos a second from files to embeddings, beside other programs, on the same photos in the same run.
 
-Each contender is one process that uses both cores as its libraries do by default. They work in turn: for each round
+Each contender uses all cores: the peers in one process, as their libraries do by default, celebface in a process a
+core, as a local run of its pipelines has it. They work in turn: for each round
 and each chunk of photos, celebface and then one of the peers, until all peers have had the chunk. So a peer's ratio
 compares runs that lie side by side, and what else the machine does hits both. Loading models and a first photo are not
 timed.

@@ -59,13 +59,12 @@ def cut_face(image: Image.Image, box: np.ndarray, size: int) -> np.ndarray:
     x0, y0 = int(np.floor(left)), int(np.floor(top))
     x1, y1 = int(np.ceil(left + side)), int(np.ceil(top + side))
     inside = (max(x0, 0), max(y0, 0), min(x1, image.width), min(y1, image.height))
-    pixels = np.asarray(image.crop(inside))
-    beyond = ((inside[1] - y0, y1 - inside[3]), (inside[0] - x0, x1 - inside[2]), (0, 0))
-    if any(sum(pair) for pair in beyond):
-        pixels = np.pad(pixels, beyond, mode="edge")
+    part = image.crop(inside)
+    if inside != (x0, y0, x1, y1):
+        beyond = ((inside[1] - y0, y1 - inside[3]), (inside[0] - x0, x1 - inside[2]), (0, 0))
+        part = Image.fromarray(np.pad(np.asarray(part), beyond, mode="edge"))
     square = (left - x0, top - y0, left - x0 + side, top - y0 + side)
-    scaled = Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR, box=square)
-    return np.asarray(scaled)
+    return np.asarray(part.resize((size, size), Image.Resampling.BILINEAR, box=square))
 
 
 def sharpness(crop: np.ndarray) -> float:

@@ -22,10 +22,12 @@ class Found(NamedTuple):
     Attributes:
       faces: Faces found and encoded.
       failed: Photos that it could not read. A photo without a face is not one of them.
+      workers_bytes: Peak memory of processes that work for it.
     """
 
     faces: int
     failed: int = 0
+    workers_bytes: int = 0
 
 
 def serve(load: Callable[[], Callable[[Sequence[str]], Found]], packages: Sequence[str], how: str) -> None:
@@ -47,7 +49,9 @@ def serve(load: Callable[[], Callable[[Sequence[str]], Found]], packages: Sequen
         start = time.perf_counter()
         found = read_photos(photos)
         seconds = time.perf_counter() - start
-        _say(answers, {"photos": len(photos), **found._asdict(), "seconds": seconds, "peak_bytes": peak_bytes()})
+        peak = peak_bytes() + found.workers_bytes
+        counts = {"photos": len(photos), "faces": found.faces, "failed": found.failed}
+        _say(answers, {**counts, "seconds": seconds, "peak_bytes": peak})
 
 
 def peak_bytes() -> int:
