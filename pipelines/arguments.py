@@ -267,7 +267,7 @@ def add_reader_flags(parser: argparse.ArgumentParser, gate: QualityGate) -> None
         type=float,
         default=detector.min_face_share,
         metavar="X",
-        help="smallest face as a share of the longer side (default: %(default)s)",
+        help="smallest face as a share of the longer side, at least 0.01 (default: %(default)s)",
     )
     group.add_argument(
         "--decoded_side",

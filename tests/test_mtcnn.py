@@ -1,21 +1,18 @@
 import copy
-import importlib.resources
-import io
-import pickle
 
 import images
-import joblib
-import mtcnn as package
 import numpy as np
 import pytest
 from PIL import Image
 
+from celebface.models import boxes as arithmetic
 from celebface.models import mtcnn
 from celebface.models.faces import DetectorConfig
-from celebface.models.mtcnn import Detections, FaceDetector
+from celebface.models.mtcnn import Detections, FaceDetector, Picture
 from celebface.models.quiet_tensorflow import tf
 
-LANDMARKS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
+import mtcnn as package  # isort: skip  # after TensorFlow was loaded without its greetings
+from mtcnn.stages import stage_pnet  # isort: skip
 
 
 @pytest.fixture(scope="module")
@@ -24,17 +21,41 @@ def detector() -> FaceDetector:
 
 
 @pytest.fixture(scope="module")
-def photos(probes) -> list[np.ndarray]:
+def quick() -> FaceDetector:
+    return FaceDetector(DetectorConfig(), "bfloat16")
+
+
+@pytest.fixture(scope="module")
+def theirs() -> package.MTCNN:
+    return package.MTCNN()
+
+
+@pytest.fixture(scope="module")
+def photos(probes) -> list[Image.Image]:
     """A dozen photos of several sizes, one of them with three faces."""
     paths = [path for person in sorted(probes.iterdir()) for path in sorted(person.glob("*.jpg"))[:2]]
     crowd = next(probes.glob("jerry_seinfeld/*brianwilliams*.jpg"))
-    return [np.asarray(Image.open(path).convert("RGB")) for path in [*paths, crowd]]
+    return [Image.open(path).convert("RGB") for path in [*paths, crowd]]
 
 
 @pytest.fixture(scope="module")
 def alone(detector, photos) -> list[Detections]:
     """The faces of each photo, detected by itself."""
-    return [detector.detect([photo], [20])[0] for photo in photos]
+    return [detector.detect([whole(photo)])[0] for photo in photos]
+
+
+@pytest.fixture(scope="module")
+def large(photos) -> Image.Image:
+    """A photo larger than those that pass P-Net in one step, three faces on it."""
+    scale = int(np.ceil((mtcnn._PIXELS_AT_ONCE / (photos[-1].width * photos[-1].height)) ** 0.5))
+    image = photos[-1].resize((photos[-1].width * scale, photos[-1].height * scale + 1), Image.Resampling.BICUBIC)
+    assert image.width * image.height > mtcnn._PIXELS_AT_ONCE
+    return image
+
+
+def whole(image: Image.Image, min_face: float = 20) -> Picture:
+    """A photo decoded in full."""
+    return Picture(image, image.width, image.height, min_face)
 
 
 def same(found: Detections, expected: Detections) -> bool:
@@ -52,24 +73,70 @@ def overlap(a, b) -> float:
     return shared / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared)
 
 
+def nearest(box: np.ndarray, found: Detections) -> int:
+    """The face whose box lies most as this one does."""
+    return int(np.argmax([overlap(box, mine) for mine in found.boxes]))
+
+
+def of_the_package(theirs: package.MTCNN, image: Image.Image) -> Detections:
+    """What the package finds, in its order."""
+    rows = theirs.detect_faces(np.asarray(image), output_type="numpy", box_format="xyxy")
+    return Detections(rows[:, 1:5], rows[:, 5], rows[:, 6:16].reshape(-1, 2, 5).transpose(0, 2, 1))
+
+
+def check_equal(found: Detections, expected: Detections, pixels: float) -> None:
+    """The same faces, corners and landmarks within so many pixels; in any order."""
+    assert len(found.boxes) == len(expected.boxes)
+    rows = [nearest(box, found) for box in expected.boxes]
+    assert sorted(rows) == list(range(len(rows)))
+    assert np.abs(found.boxes[rows] - expected.boxes).max(initial=0) <= pixels
+    assert np.abs(found.landmarks[rows] - expected.landmarks).max(initial=0) <= pixels
+    assert np.abs(found.confidence[rows] - expected.confidence).max(initial=0) <= 1e-4
+
+
+def counting_patches(monkeypatch) -> list[tuple[int, int, int]]:
+    """Notes of each sampling the patches' side, how many patches, and how many the network gets at once."""
+    counts = []
+    sample = mtcnn.sample_patches
+
+    def counting(words, corners, out):
+        counts.append((out.shape[1], len(corners), len(out.base) if out.base is not None else len(out)))
+        sample(words, corners, out)
+
+    monkeypatch.setattr(mtcnn, "sample_patches", counting)
+    return counts
+
+
+# --- the package's own ------------------------------------------------------------------------------------------------
+
+
+def test_the_faces_are_those_of_the_package(theirs, photos, alone):
+    for photo, found in zip(photos, alone, strict=True):
+        check_equal(found, of_the_package(theirs, photo), 0.01)
+    assert sum(len(found.boxes) for found in alone) >= len(photos) + 2
+
+
+def test_the_faces_of_a_photo_scaled_in_two_steps_are_those_of_the_package(detector, theirs, large, monkeypatch):
+    averaged = []
+    average = mtcnn.average_rows
+    monkeypatch.setattr(mtcnn, "average_rows", lambda *args: averaged.append(1) or average(*args))
+
+    [found] = detector.detect([whole(large)])
+    assert averaged and len(found.boxes) >= 3
+    check_equal(found, of_the_package(theirs, large), 0.01)
+
+
+def test_raising_the_smallest_face_leaves_out_the_levels_of_smaller_ones_only(detector, theirs, photos, monkeypatch):
+    scales = stage_pnet.build_scale_pyramid
+    for min_face, left_out in ((28, 0), (28.3, 1), (45, 2), (80, 4)):
+        monkeypatch.setattr(stage_pnet, "build_scale_pyramid", lambda *a, n=left_out, **kw: scales(*a, **kw)[n:])
+        for photo in photos[::3]:
+            [found] = detector.detect([whole(photo, min_face)])
+            check_equal(found, of_the_package(theirs, photo), 0.01)
+            assert (found.boxes[:, 2:] - found.boxes[:, :2]).max() > min_face
+
+
 # --- what is found ----------------------------------------------------------------------------------------------------
-
-
-def test_the_faces_are_those_of_the_package(photos, alone):
-    theirs = package.MTCNN()
-    compared = 0
-    for photo, ours in zip(photos, alone, strict=True):
-        expected = theirs.detect_faces(photo, box_format="xyxy")
-        assert len(ours.boxes) == len(expected)
-        for face in expected:
-            box = np.array(face["box"])
-            row = int(np.argmax([overlap(box, mine) for mine in ours.boxes]))
-            assert overlap(box, ours.boxes[row]) >= (0.9 if min(box[2:] - box[:2]) >= 40 else 0.8)
-            assert ours.confidence[row] == pytest.approx(face["confidence"], abs=0.02)
-            points = np.array([face["keypoints"][name] for name in LANDMARKS])
-            assert np.abs(ours.landmarks[row] - points).max() <= 2  # theirs are whole pixels
-            compared += 1
-    assert compared >= len(photos) + 2
 
 
 def test_landmarks_lie_as_in_a_face(alone):
@@ -92,14 +159,15 @@ def test_boxes_lie_within_the_photo(detector, photos, alone):
     # Cut through the face, so that its box would reach over each edge in turn.
     x0, y0, x1, y1 = alone[0].boxes[0].astype(int)
     middle, level = (x0 + x1) // 2, (y0 + y1) // 2
-    parts = [photos[0][:, middle - 10 :], photos[0][:, : middle + 10], photos[0][level - 20 :], photos[0][: level + 30]]
-    found = detector.detect(parts, [20] * len(parts))
+    width, height = photos[0].size
+    cuts = [(middle - 10, 0, width, height), (0, 0, middle + 10, height), (0, level - 20, width, height)]
+    parts = [photos[0].crop(cut) for cut in [*cuts, (0, 0, width, level + 30)]]
+    found = detector.detect([whole(part) for part in parts])
 
     assert sum(len(faces.boxes) for faces in found) > 0
     for photo, faces in zip([*photos, *parts], [*alone, *found], strict=True):
-        height, width = photo.shape[:2]
         assert (faces.boxes >= 0).all()
-        assert (faces.boxes <= (width - 1, height - 1, width - 1, height - 1)).all()
+        assert (faces.boxes <= (photo.width - 1, photo.height - 1, photo.width - 1, photo.height - 1)).all()
 
 
 def test_results_have_their_types(alone):
@@ -111,9 +179,9 @@ def test_results_have_their_types(alone):
         assert (found.confidence > 0.8).all() and (found.confidence <= 1).all()
 
 
-@pytest.mark.parametrize("size", [(200, 150), (20, 20), (12, 300), (700, 20)])
+@pytest.mark.parametrize("size", [(200, 150), (20, 20), (12, 300), (700, 20), (700, 19), (1, 1)])
 def test_a_photo_without_faces_gives_empty_arrays(detector, size):
-    found = detector.detect([np.asarray(images.plain(*size))], [20])[0]
+    found = detector.detect([whole(images.plain(*size))])[0]
 
     assert (found.boxes.dtype, found.boxes.shape) == (np.float32, (0, 4))
     assert (found.confidence.dtype, found.confidence.shape) == (np.float32, (0,))
@@ -121,20 +189,20 @@ def test_a_photo_without_faces_gives_empty_arrays(detector, size):
 
 
 def test_no_photos_give_no_results(detector):
-    assert detector.detect([], []) == []
+    assert detector.detect([]) == []
 
 
-def test_each_photo_needs_its_smallest_face(detector):
-    with pytest.raises(ValueError, match="shorter"):
-        detector.detect([np.asarray(images.plain(50, 50))] * 2, [20])
+def test_an_unknown_precision_is_refused():
+    with pytest.raises(ValueError, match="precision must be one of float32, bfloat16, not 'float16'"):
+        FaceDetector(DetectorConfig(), "float16")
 
 
 def test_faces_much_smaller_than_asked_for_are_not_looked_for(detector, photos, alone):
     sides = [found.boxes[0, 2] - found.boxes[0, 0] for found in alone]
     small = int(np.argmin(sides))
 
-    assert len(detector.detect([photos[small]], [sides[small] * 2.5])[0].boxes) == 0
-    assert overlap(detector.detect([photos[small]], [sides[small] * 0.8])[0].boxes[0], alone[small].boxes[0]) > 0.8
+    assert len(detector.detect([whole(photos[small], sides[small] * 2.5)])[0].boxes) == 0
+    assert overlap(detector.detect([whole(photos[small], sides[small] * 0.8)])[0].boxes[0], alone[small].boxes[0]) > 0.8
 
 
 def test_the_least_confidence_is_held(photos, alone):
@@ -142,19 +210,98 @@ def test_the_least_confidence_is_held(photos, alone):
     sure = [(found.confidence > strict).sum() for found in alone]
     assert sum(sure) < sum(len(found.boxes) for found in alone)
 
-    found = FaceDetector(DetectorConfig(min_confidence=strict)).detect(photos, [20] * len(photos))
+    found = FaceDetector(DetectorConfig(min_confidence=strict)).detect([whole(photo) for photo in photos])
     assert [len(faces.boxes) for faces in found] == sure
+
+
+def test_bfloat16_finds_the_same_faces(quick, photos, alone):
+    found = quick.detect([whole(photo) for photo in photos])
+
+    assert any(not same(ours, exact) for ours, exact in zip(found, alone, strict=True))
+    for ours, exact in zip(found, alone, strict=True):
+        assert len(ours.boxes) == len(exact.boxes)
+        for box, points, confidence in zip(exact.boxes, exact.landmarks, exact.confidence, strict=True):
+            row = nearest(box, ours)
+            assert overlap(box, ours.boxes[row]) >= 0.7
+            assert np.abs(ours.landmarks[row] - points).max() < 0.1 * (box[2] - box[0])
+            assert abs(ours.confidence[row] - confidence) < 0.1
+
+
+# --- photos larger than their pixels, and too large for one step ------------------------------------------------------
+
+
+def test_faces_are_told_in_pixels_of_the_photo_itself(detector, photos):
+    # Decoded at half and at a quarter, as JPEGs may be, the photo has the faces it has in full.
+    for photo in (photos[0], photos[-1]):
+        # Sizes that no reduction divides: libjpeg gives the last pixels less than their share of the photo.
+        full = photo.resize((photo.width * 4 + 1, photo.height * 4 + 3), Image.Resampling.BICUBIC)
+        [expected] = detector.detect([whole(full, 40)])
+        assert len(expected.boxes) > 0
+        for reduction in (2, 4):
+            [found] = detector.detect([Picture(full.reduce(reduction), full.width, full.height, 40)])
+            assert len(found.boxes) == len(expected.boxes)
+            for box, points in zip(expected.boxes, expected.landmarks, strict=True):
+                row = nearest(box, found)
+                assert overlap(box, found.boxes[row]) > 0.85
+                assert np.abs(found.landmarks[row] - points).max() < 0.04 * (box[2] - box[0])
+
+
+def test_a_sample_falls_on_the_same_spot_of_a_reduced_photo():
+    boxes = np.array([[0, 0, 1599, 1199], [400, 300, 799, 899]], np.float32)
+    full = mtcnn._in_decoded_pixels(boxes, Picture(images.plain(1600, 1200), 1600, 1200, 20))
+    assert np.allclose(full, boxes * np.array([1599 / 1600, 1199 / 1200] * 2))
+
+    # The first pixel of four lies at 1.5, and the centre of the first of a reduced photo is there.
+    quarter = mtcnn._in_decoded_pixels(boxes, Picture(images.plain(400, 300), 1600, 1200, 20))
+    assert np.allclose((quarter + 0.5) * 4 - 0.5, full)
+
+
+def test_scaling_in_two_steps_changes_nothing(detector, large, monkeypatch):
+    [expected] = detector.detect([whole(large)])
+
+    monkeypatch.setattr(mtcnn, "_PIXELS_AT_ONCE", large.width * large.height)
+    monkeypatch.setattr(mtcnn, "average_rows", None)
+    [found] = detector.detect([whole(large)])
+    assert len(found.boxes) >= 3
+    check_equal(found, expected, 0.01)
+
+
+@pytest.mark.parametrize("min_face", [20, 50])
+def test_small_photos_may_be_scaled_in_two_steps_too(detector, photos, min_face, monkeypatch):
+    pictures = [whole(photo, min_face) for photo in photos]
+    expected = detector.detect(pictures)
+
+    monkeypatch.setattr(mtcnn, "_PIXELS_AT_ONCE", 0)
+    monkeypatch.setattr(mtcnn, "_PIXELS_PER_RUN", 0)
+    for ours, exact in zip(detector.detect(pictures), expected, strict=True):
+        check_equal(ours, exact, 0.01)
+
+
+@pytest.mark.parametrize("min_face", [20, 80])
+def test_a_reduced_photo_is_scaled_in_two_steps_only_if_it_becomes_smaller(detector, photos, min_face, monkeypatch):
+    # The first level has 0.6 of the photo's rows, more than a photo decoded at half has.
+    averaged = []
+    average = mtcnn.average_rows
+    monkeypatch.setattr(mtcnn, "average_rows", lambda *args: averaged.append(1) or average(*args))
+    half = Picture(photos[0].reduce(2), *photos[0].size, min_face)
+    [expected] = detector.detect([half])
+    assert not averaged
+
+    monkeypatch.setattr(mtcnn, "_PIXELS_AT_ONCE", 0)
+    [found] = detector.detect([half])
+    assert bool(averaged) == (min_face == 80)
+    check_equal(found, expected, 0.01)
 
 
 # --- neighbours -------------------------------------------------------------------------------------------------------
 
 
 def test_a_photo_does_not_depend_on_its_neighbours(detector, photos, alone):
-    others = [np.asarray(images.plain(300, 300)), images.noise(12, 300)]  # the second too narrow for any face
+    others = [images.plain(300, 300), Image.fromarray(images.noise(12, 300))]  # the second too narrow for any face
     order = np.random.default_rng(3).permutation(len(photos))
     batch = [others[0], *(photos[i] for i in order), others[1]]
 
-    found = detector.detect(batch, [20] * len(batch))
+    found = detector.detect([whole(photo) for photo in batch])
     assert len(found) == len(batch)
     assert len(found[0].boxes) == len(found[-1].boxes) == 0
     for position, i in enumerate(order):
@@ -164,15 +311,26 @@ def test_a_photo_does_not_depend_on_its_neighbours(detector, photos, alone):
 def test_copies_of_a_photo_give_the_same_faces(detector, photos, alone):
     crowd = len(photos) - 1
 
-    for found in detector.detect([photos[crowd]] * 9, [20] * 9):
+    for found in detector.detect([whole(photos[crowd])] * 9):
         assert same(found, alone[crowd])
 
 
 def test_smallest_faces_may_differ_within_a_batch(detector, photos):
-    batch, sizes = [photos[0], photos[0], photos[1], photos[2]], [20, 41, 30, 20]
+    batch = [whole(photos[place], size) for place, size in ((0, 20), (0, 41), (1, 30), (2, 20), (0, 41.5))]
 
-    for photo, size, found in zip(batch, sizes, detector.detect(batch, sizes), strict=True):
-        assert same(found, detector.detect([photo], [size])[0])
+    for picture, found in zip(batch, detector.detect(batch), strict=True):
+        assert same(found, detector.detect([picture])[0])
+
+
+def test_photos_decoded_at_several_scales_may_share_a_batch(detector, photos):
+    # Of one size once decoded, yet not of one size.
+    doubled = photos[0].resize((photos[0].width * 2, photos[0].height * 2), Image.Resampling.BICUBIC)
+    batch = [whole(photos[0]), Picture(photos[0], *doubled.size, 20), whole(doubled), whole(photos[0])]
+
+    found = detector.detect(batch)
+    assert np.allclose(found[1].boxes[0] / 2, found[0].boxes[0], atol=0.1 * photos[0].width)
+    for picture, ours in zip(batch, found, strict=True):
+        assert same(ours, detector.detect([picture])[0])
 
 
 @pytest.mark.parametrize(
@@ -184,157 +342,96 @@ def test_the_size_of_runs_changes_nothing(detector, photos, alone, bounds, monke
     for name, value in bounds.items():
         monkeypatch.setattr(mtcnn, name, value)
 
-    for found, expected in zip(detector.detect(photos, [20] * len(photos)), alone, strict=True):
+    for found, expected in zip(detector.detect([whole(photo) for photo in photos]), alone, strict=True):
         assert same(found, expected)
 
 
 def test_the_work_on_a_photo_full_of_texture_is_bounded(detector, monkeypatch):
-    texture = np.asarray(images.scenery(300, 300, detail=100))
-    refined = []
-    cut = mtcnn._cut_patches
+    texture = whole(images.scenery(300, 300, detail=100))
+    counts = counting_patches(monkeypatch)
+    detector.detect([texture, texture])
+    assert sum(count for side, count, _ in counts if side == 24) > 100
 
-    def counting(run, faces, side):
-        refined.append((side, len(faces)))
-        return cut(run, faces, side)
-
-    monkeypatch.setattr(mtcnn, "_cut_patches", counting)
-    detector.detect([texture, texture], [20, 20])
-    assert sum(count for side, count in refined if side == 24) > 100
-
-    refined.clear()
-    monkeypatch.setattr(mtcnn, "_MOST_BOXES", 5)
+    counts.clear()
+    monkeypatch.setattr(arithmetic, "MOST_IN_GROUP", 5)
     monkeypatch.setattr(mtcnn, "_PATCH_RUNS", (4, 7))
-    detector.detect([texture, texture], [20, 20])
-    assert 0 < sum(count for side, count in refined if side == 24) <= 2 * 5
-    assert max(count for _, count in refined) <= 7
+    detector.detect([texture, texture])
+    assert 0 < sum(count for side, count, _ in counts if side == 24) <= 2 * 5
+    assert max(together for *_, together in counts) <= 7
 
 
 def test_a_crowd_passes_in_pieces(detector, photos, alone, monkeypatch):
     # More boxes in one run of photos than the networks take together.
-    copies = [photos[0]] * 12
-    pieces = []
-    cut = mtcnn._cut_patches
-
-    def counting(run, faces, side):
-        pieces.append(len(faces))
-        return cut(run, faces, side)
+    copies = [whole(photos[0])] * 12
+    counts = counting_patches(monkeypatch)
 
     monkeypatch.setattr(mtcnn, "_PATCH_RUNS", (4, 10))
-    monkeypatch.setattr(mtcnn, "_cut_patches", counting)
-    for found in detector.detect(copies, [20] * len(copies)):
+    for found in detector.detect(copies):
         assert same(found, alone[0])
-    assert max(pieces) == 10
+    assert max(count for _, count, _ in counts) > 1
+    assert max(together for *_, together in counts) == 10
 
 
 def test_a_face_within_a_face_is_one(detector):
     # An O-Net that is sure of all it sees: which faces are left is then a matter of how they lie.
     sure = copy.copy(detector)
-    sure._onet = lambda patches: [
-        tf.ones([len(patches), width]) * value for width, value in ((4, 0), (10, 0.5), (2, 0.9))
-    ]
-    runs = mtcnn._runs([images.noise(300, 200)], [20])
+    sure._onet = lambda patches: (
+        tf.zeros([len(patches), 4]),
+        tf.fill([len(patches), 10], 0.5),
+        tf.fill([len(patches)], 0.9),
+    )
+    photo = whole(Image.fromarray(images.noise(300, 200)))
     inner, outer, beside = [40, 40, 80, 80], [10, 10, 110, 110], [105, 10, 205, 110]
-    faces = np.array([[0, *box, 0.9] for box in (inner, outer, beside)], np.float32)
+    faces = np.array([inner, outer, beside], np.float32)
+    found = mtcnn._Candidates(np.zeros(3, np.int64), faces, np.full(3, 0.9, np.float32))
 
-    [found] = sure._output(runs, faces, [(200, 300)])
+    [found] = sure._output([photo], [mtcnn.pixel_words(photo.image)], found)
     assert found.boxes.tolist() == [outer, beside]
 
 
 # --- its parts --------------------------------------------------------------------------------------------------------
 
 
-def slow_survivors(boxes, threshold, of_smaller) -> list[int]:
-    kept = []
-    for i, a in enumerate(boxes):
-        gone = False
-        for b in boxes[:i]:
-            shared = max(min(a[2], b[2]) - max(a[0], b[0]), 0) * max(min(a[3], b[3]) - max(a[1], b[1]), 0)
-            areas = (a[2] - a[0]) * (a[3] - a[1]), (b[2] - b[0]) * (b[3] - b[1])
-            whole = min(areas) if of_smaller else sum(areas) - shared
-            gone = gone or shared > threshold * whole
-        if not gone:
-            kept.append(i)
-    return kept
-
-
-@pytest.mark.parametrize("threshold", [0.3, 0.5, 0.7])
-@pytest.mark.parametrize("of_smaller", [False, True])
-def test_survivors_are_as_a_slow_loop_has_them(threshold, of_smaller):
-    rng = np.random.default_rng(4)
-    kept = 0
-    counts = (0, 1, 2, 5, 40, 90)
-    for count in counts:
-        corner = rng.uniform(0, 60, (count, 2))
-        boxes = np.concatenate([corner, corner + rng.uniform(5, 60, (count, 2))], axis=1)
-        expected = slow_survivors(boxes.tolist(), threshold, of_smaller)
-        assert mtcnn._survivors(boxes, threshold, of_smaller).tolist() == expected
-        kept += len(expected)
-    assert 5 < kept < sum(counts)
-
-
-def test_a_box_goes_even_if_the_better_one_went_too():
-    # Each overlaps the one before it by three quarters, the first and the last do not touch by half.
-    boxes = np.array([[0, 0, 100, 10], [25, 0, 125, 10], [50, 0, 150, 10]], float)
-
-    assert mtcnn._survivors(boxes, 0.5).tolist() == [0]
-
-
-def test_a_box_goes_above_the_threshold_not_at_it():
-    boxes = np.array([[0, 0, 2, 1], [0, 0, 1, 1]], float)
-
-    assert mtcnn._survivors(boxes, 0.5).tolist() == [0, 1]
-    assert mtcnn._survivors(boxes, 0.49).tolist() == [0]
-
-
 def test_runs_hold_photos_of_one_size_and_few_pixels(monkeypatch):
     monkeypatch.setattr(mtcnn, "_PIXELS_PER_RUN", 2500)
-    small, large = images.noise(30, 40), images.noise(100, 60)
+    small, large = images.plain(30, 40), images.plain(100, 60)
 
-    runs = mtcnn._runs([small, large, small, small, large, small], [20, 20, 21, 22, 20, 40])
-    assert [(run.images, run.min_face) for run in runs] == [([0, 2], 20), ([3], 20), ([1], 20), ([4], 20), ([5], 40)]
-    assert [run.batch.shape.as_list() for run in runs[:3]] == [[2, 40, 30, 3], [1, 40, 30, 3], [1, 60, 100, 3]]
+    # Smallest faces matter as far as they change the pyramid, from 28.2 pixels on.
+    batch = [(small, 20), (large, 20), (small, 20), (small, 28), (large, 22), (small, 40), (small, 20)]
+    assert mtcnn._runs([whole(image, size) for image, size in batch]) == [[0, 2], [3, 6], [1], [4], [5]]
+    halves = [Picture(small, 60, 80, 20), whole(small), Picture(small, 61, 80, 20), Picture(small, 60, 80, 20)]
+    assert mtcnn._runs(halves) == [[0, 3], [1], [2]]
 
 
 @pytest.mark.parametrize(
-    ("height", "width", "min_face", "levels"), [(12, 12, 12, 1), (100, 60, 20, 4), (19, 500, 20, 0), (20, 500, 20, 1)]
+    ("width", "height", "min_face", "first", "levels"),
+    [
+        (20, 20, 20, 0, 1),
+        (60, 100, 20, 0, 4),
+        (100, 60, 20, 0, 4),
+        (500, 19, 20, 0, 0),
+        (20, 500, 20, 0, 1),
+        (100, 60, 28.2, 0, 4),
+        (100, 60, 28.3, 1, 3),
+        (100, 60, 41, 2, 2),
+        (100, 60, 60, 3, 1),
+        (100, 60, 500, 3, 1),  # no more than the photo has
+        (1_000_000, 1_000_000, 20, 0, 32),
+    ],
 )
-def test_the_pyramid_ends_where_the_window_fills_the_photo(height, width, min_face, levels):
-    scales = mtcnn._pyramid(height, width, min_face)
+def test_the_pyramid_is_the_ladder_less_the_levels_of_smaller_faces(width, height, min_face, first, levels):
+    # The picture has been decoded at a reduced scale, which changes nothing.
+    scales = Picture(images.plain(5, 5), width, height, min_face).pyramid
 
     assert len(scales) == levels
-    assert scales == tuple(pytest.approx(12 / min_face * 0.709**level) for level in range(levels))
+    assert scales == tuple(pytest.approx(0.6 * 0.709**level) for level in range(first, first + levels))
     assert all(min(height, width) * scale >= 12 for scale in scales)
+    if scales and min_face < 60:
+        assert 12 / scales[0] <= min_face < 12 / scales[0] / 0.709
 
 
-# --- weights ----------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(("width", "height"), [(250, 250), (600, 400), (1200, 630), (4000, 3000)])
+def test_the_ladder_is_that_of_the_package(width, height):
+    expected = stage_pnet.build_scale_pyramid(width, height, min_face_size=20, scale_factor=0.709)
 
-
-class Payload:
-    """Leaves a mark when it is unpickled."""
-
-    def __init__(self, mark):
-        self.mark = mark
-
-    def __reduce__(self):
-        return open, (str(self.mark), "w")
-
-
-def test_weights_with_code_are_refused_unread(tmp_path, monkeypatch):
-    stream = io.BytesIO()
-    joblib.dump(Payload(tmp_path / "executed"), stream)
-    pickle.loads(stream.getvalue()).close()
-    (tmp_path / "executed").unlink()  # the payload works
-    (tmp_path / "pnet.lz4").write_bytes(stream.getvalue())
-    monkeypatch.setattr(importlib.resources, "files", lambda package: tmp_path)
-
-    with pytest.raises(RuntimeError, match=r"unknown pnet\.lz4; celebface needs mtcnn 1\.0\.0"):
-        FaceDetector(DetectorConfig())
-    assert not (tmp_path / "executed").exists()
-
-
-@pytest.mark.parametrize("asset", ["pnet.lz4", "rnet.lz4", "onet.lz4"])
-def test_all_three_networks_are_checked(asset, monkeypatch):
-    monkeypatch.setitem(mtcnn._WEIGHTS_SHA256, asset, "0" * 64)
-
-    with pytest.raises(RuntimeError, match=f"unknown {asset}"):
-        FaceDetector(DetectorConfig())
+    assert whole(images.plain(width, height)).pyramid == pytest.approx(expected)
