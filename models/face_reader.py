@@ -64,9 +64,8 @@ class FaceReader:
         coming = self._decoder.submit(self._decode, left, spent)
         while opened := coming.result():
             coming = self._decoder.submit(self._decode, left, spent)
-            faults = {i: photo for i, photo in opened.items() if isinstance(photo, PhotoFault)}
-            results |= faults
-            results |= self._find_faces({i: photo for i, photo in opened.items() if i not in faults}, spent)
+            results |= {i: fault for i, fault in opened.items() if isinstance(fault, PhotoFault)}
+            results |= self._find_faces({i: photo for i, photo in opened.items() if isinstance(photo, _Opened)}, spent)
         return [results[i] for i in range(len(photos))]
 
     def _decode(

@@ -10,6 +10,7 @@ photo, less the levels that only show smaller faces than are wanted, and patches
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -50,7 +51,12 @@ class Picture:
     height: int
     min_face: float
 
-    @property
+    @functools.cached_property
+    def words(self) -> np.ndarray:
+        """The image's pixels in place: uint32 [H, W], see `patches.pixel_words`."""
+        return pixel_words(self.image)
+
+    @functools.cached_property
     def pyramid(self) -> tuple[float, ...]:
         """Scales of the photo at which it passes P-Net: 12-pixel windows show the smallest face, and each larger one.
 
@@ -92,7 +98,7 @@ class _Candidates:
     boxes: np.ndarray
     scores: np.ndarray
 
-    def __getitem__(self, rows: np.ndarray) -> "_Candidates":
+    def __getitem__(self, rows: np.ndarray | slice) -> "_Candidates":
         return _Candidates(self.pictures[rows], self.boxes[rows], self.scores[rows])
 
     def suppressed(self, threshold: float) -> "_Candidates":
@@ -137,20 +143,18 @@ class FaceDetector:
         """
         if not pictures:
             return []
-        pixels = [pixel_words(picture.image) for picture in pictures]
-        proposed = self._propose(pictures, pixels)
-        return self._output(pictures, pixels, self._refine(pictures, pixels, proposed))
+        return self._output(pictures, self._refine(pictures, self._propose(pictures)))
 
-    def _propose(self, pictures: Sequence[Picture], pixels: Sequence[np.ndarray]) -> _Candidates:
+    def _propose(self, pictures: Sequence[Picture]) -> _Candidates:
         """P-Net over the pyramids."""
-        rows = np.concatenate([self._windows(run, pictures, pixels) for run in _runs(pictures)])
+        rows = np.concatenate([self._windows(run, pictures) for run in _runs(pictures)])
         level = rows[:, 0].astype(np.int64) * _MOST_LEVELS + rows[:, 6].astype(np.int64)
         rows = rows[order := best_first(rows[:, 1:5], rows[:, 5], level)]
         rows = rows[survivors(rows[:, 1:5], level[order], _NMS_LEVEL)]
         found = _Candidates(rows[:, 0].astype(np.int64), rows[:, 1:5], rows[:, 5])
         return found.suppressed(_NMS_PYRAMID).squared()
 
-    def _windows(self, run: Sequence[int], pictures: Sequence[Picture], pixels: Sequence[np.ndarray]) -> np.ndarray:
+    def _windows(self, run: Sequence[int], pictures: Sequence[Picture]) -> np.ndarray:
         """What P-Net takes for faces. Rows: picture, x0, y0, x1, y1, score, level."""
         first = pictures[run[0]]
         scales = first.pyramid
@@ -158,7 +162,7 @@ class FaceDetector:
             return np.empty((0, 7), np.float32)
         sides = np.array([(int(first.height * scale), int(first.width * scale)) for scale in scales], np.int32)
         if first.image.width * first.image.height > _PIXELS_AT_ONCE and sides[0, 0] <= first.image.height:
-            sources = [tf.constant(rows[None]) for rows in average_rows(pixels[run[0]], sides[:, 0].tolist())]
+            sources = [tf.constant(rows[None]) for rows in average_rows(first.words, sides[:, 0].tolist())]
         else:
             photos = tf.constant(np.stack([np.asarray(pictures[place].image) for place in run]))
             sources = [photos] * len(scales)
@@ -200,17 +204,15 @@ class FaceDetector:
             found.append(tf.concat([head, windows / scales[level], tail], axis=1))
         return tf.concat(found, axis=0)
 
-    def _refine(self, pictures: Sequence[Picture], pixels: Sequence[np.ndarray], found: _Candidates) -> _Candidates:
+    def _refine(self, pictures: Sequence[Picture], found: _Candidates) -> _Candidates:
         """R-Net over what was proposed."""
-        offsets, scores = _on_boxes(self._rnet, networks.R_SIDE, pictures, pixels, found, widths=(4, 1))
+        offsets, scores = _on_boxes(self._rnet, networks.R_SIDE, pictures, found, widths=(4, 1))
         found = _Candidates(found.pictures, corrected(found.boxes, offsets), scores[:, 0])
         return found[found.scores > _R_THRESHOLD].suppressed(_NMS_REFINE).squared()
 
-    def _output(
-        self, pictures: Sequence[Picture], pixels: Sequence[np.ndarray], found: _Candidates
-    ) -> list[Detections]:
+    def _output(self, pictures: Sequence[Picture], found: _Candidates) -> list[Detections]:
         """O-Net over what R-Net kept."""
-        offsets, points, scores = _on_boxes(self._onet, networks.O_SIDE, pictures, pixels, found, widths=(4, 10, 1))
+        offsets, points, scores = _on_boxes(self._onet, networks.O_SIDE, pictures, found, widths=(4, 10, 1))
         spans = found.boxes[:, 2:] - found.boxes[:, :2] + 1
         landmarks = points.reshape(-1, 2, 5).transpose(0, 2, 1) * spans[:, None] + found.boxes[:, None, :2] - 1
         faces = _Candidates(found.pictures, corrected(found.boxes, offsets), scores[:, 0])
@@ -248,7 +250,6 @@ def _on_boxes(
     network: Callable,
     side: int,
     pictures: Sequence[Picture],
-    pixels: Sequence[np.ndarray],
     found: _Candidates,
     widths: Sequence[int],
 ) -> list[np.ndarray]:
@@ -261,7 +262,7 @@ def _on_boxes(
         for place in np.unique(chunk.pictures):
             first, last = np.searchsorted(chunk.pictures, (place, place + 1))
             corners = _in_decoded_pixels(chunk.boxes[first:last], pictures[place])
-            sample_patches(pixels[place], corners, patches[first:last])
+            sample_patches(pictures[place].words, corners, patches[first:last])
         for output, values in zip(outputs, network(patches), strict=True):
             output[start : start + count] = values.numpy().reshape(len(patches), -1)[:count]
     return outputs

@@ -42,7 +42,7 @@ def serve(load: Callable[[], Callable[[Sequence[str]], Found]], packages: Sequen
     _limit_memory()
     read_photos = load()
     read_photos([sys.argv[1]])  # what happens once: tracing, allocation, lazy imports
-    versions = {name: importlib.metadata.version(name) for name in packages}
+    versions = {name: _version(name) for name in packages}
     _say(answers, {"ready": True, "how": how, "versions": versions})
     for line in sys.stdin:
         photos = json.loads(line)["photos"]
@@ -67,6 +67,13 @@ def peak_bytes() -> int:
         pass
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else most * 1024
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return importlib.metadata.version(f"{name}-cpu")  # TensorFlow's other wheel
 
 
 def _limit_memory() -> None:

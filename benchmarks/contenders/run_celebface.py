@@ -68,4 +68,4 @@ def _read(paths: Sequence[str]) -> Iterator:
 
 if __name__ == "__main__":
     how = f"{cores()} processes of one thread, {PHOTOS} photos and {FACES} faces at a time, {PRECISION}"
-    serve(load, ("tensorflow-cpu", "numpy", "pillow"), how)
+    serve(load, ("tensorflow", "numpy", "pillow"), how)

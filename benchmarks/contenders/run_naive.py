@@ -49,4 +49,4 @@ def load():
 
 
 if __name__ == "__main__":
-    serve(load, ("mtcnn", "keras", "tensorflow-cpu"), "photo by photo, the faces of a photo in one predict")
+    serve(load, ("mtcnn", "keras", "tensorflow"), "photo by photo, the faces of a photo in one predict")
