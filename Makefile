@@ -9,6 +9,7 @@ NAME      ?=
 ENCODER   ?=
 RUNNER    ?= DirectRunner
 BEAM_ARGS ?=
+BENCHMARKS ?= throughput detection_quality stages scaling download
 
 BIN := $(VENV)/bin
 LAYERS := pipelines transforms models indexing
@@ -29,7 +30,7 @@ flag = $(if $(2),--$(1)=$(2))
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
-	@echo "  variables: SOURCE, NAME, PHOTOS, GALLERY, OUTPUT, ENCODER, RUNNER, BEAM_ARGS"
+	@echo "  variables: SOURCE, NAME, PHOTOS, GALLERY, OUTPUT, ENCODER, RUNNER, BEAM_ARGS, BENCHMARKS"
 
 setup: $(VENV)/.installed ## Make the virtual environment with the locked versions
 
@@ -60,7 +61,7 @@ test: models ## Run the tests
 	$(BIN)/python -m pytest
 
 bench: models ## Measure against other programs; prints the ratios, keeps them in benchmarks/results
-	$(BIN)/python -m benchmarks.download
+	for each in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$each || exit; done
 
 lint: setup ## Check style and types
 	$(BIN)/ruff check .

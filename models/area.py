@@ -9,8 +9,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-_ROWS = 64  # of the photo, multiplied together
-_TILE = 256  # values of a row: products so small stay in the cache, and BLAS does not wake other threads for them
+# Rows of the photo multiplied together, and how many of a row's values. Products so small stay in the cache, and BLAS
+# does not wake other threads for them, which would fight with TensorFlow's: OpenBLAS does so from about 800,000
+# multiplications on, and with both cores busy a photo then took seconds.
+_ROWS, _TILE = 32, 64
 
 
 def average_rows(words: np.ndarray, heights: Sequence[int]) -> list[np.ndarray]:

@@ -81,7 +81,7 @@ class FaceReader:
                     pixels += photo.picture.image.width * photo.picture.image.height
                     opened[i] = photo
                 except PhotoFault as fault:
-                    opened[i] = fault
+                    opened[i] = fault.bare()
                 if pixels > _PIXELS_IN_HAND or len(opened) >= _PHOTOS_IN_HAND:
                     break
         return opened
@@ -97,7 +97,7 @@ class FaceReader:
                 try:
                     results[i] = _cut(photo, detections, self.config)
                 except PhotoFault as fault:
-                    results[i] = fault
+                    results[i] = fault.bare()
         return results
 
 

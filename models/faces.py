@@ -13,6 +13,10 @@ class PhotoFault(Exception):
 
     reason = ""
 
+    def bare(self) -> "PhotoFault":
+        """The fault to keep: one that was raised holds the frames it came through, and all photos in them."""
+        return type(self)(*self.args)
+
 
 class EmptyPhoto(PhotoFault):
     """There are no bytes at all."""

@@ -2,6 +2,8 @@ import concurrent.futures
 import copy
 import dataclasses
 import io
+import threading
+import weakref
 
 import images
 import numpy as np
@@ -26,6 +28,7 @@ from celebface.models.faces import (
     TooManyPixels,
     TruncatedPhoto,
 )
+from celebface.models.mtcnn import Detections
 from celebface.models.photo import Photo
 
 
@@ -120,6 +123,22 @@ def test_reading_twice_gives_the_same(reader, people, crowd):
         assert same(found, again)
 
 
+def test_bfloat16_reads_the_same_faces(reader, people, crowd):
+    quick = FaceReader(ReaderConfig(), "bfloat16")
+
+    for found, exact in zip(quick.read([*people, crowd]), reader.read([*people, crowd]), strict=True):
+        assert found.faces_found == exact.faces_found
+        for ours, theirs in zip(found.faces, exact.faces, strict=True):
+            side = max(theirs.box[2:] - theirs.box[:2])
+            assert np.abs(ours.box - theirs.box).max() < 0.15 * side
+            assert np.abs(ours.landmarks - theirs.landmarks).max() < 0.1 * side
+
+
+def test_an_unknown_precision_is_refused():
+    with pytest.raises(ValueError, match="precision must be one of float32, bfloat16, not 'half'"):
+        FaceReader(ReaderConfig(), "half")
+
+
 def test_threads_may_share_a_reader(people, crowd, reader):
     batches = [[*people, crowd], people[::-1], [crowd, b"", people[0]], [people[2]]]
     fresh = FaceReader(ReaderConfig())  # whose graphs are made by the threads
@@ -131,22 +150,30 @@ def test_threads_may_share_a_reader(people, crowd, reader):
             assert same(found, expected) if isinstance(expected, PhotoFaces) else type(found) is type(expected)
 
 
-@pytest.mark.parametrize("pixels", [1, 100_000])
-def test_pixels_in_hand_are_bounded_without_changing_results(reader, people, monkeypatch, pixels):
+@pytest.mark.parametrize(
+    "bounds",
+    [{"_PIXELS_IN_HAND": 1}, {"_PIXELS_IN_HAND": 100_000}, {"_PHOTOS_IN_HAND": 1}, {"_PHOTOS_IN_HAND": 2}],
+    ids=["a pixel", "some pixels", "a photo", "two photos"],
+)
+def test_photos_in_hand_are_bounded_without_changing_results(reader, people, monkeypatch, bounds):
     batch = [people[0], b"", *people[1:]]
     expected = reader.read(batch)
-    held = []
+    photos, pixels = [], []
     find = FaceReader._find_faces
 
     def counting(self, in_hand, *rest):
-        held.append(sum(opened.pixels.width * opened.pixels.height for opened in in_hand.values()))
-        find(self, in_hand, *rest)
+        images_in_hand = [opened.picture.image for opened in in_hand.values()]
+        photos.append(len(images_in_hand))
+        pixels.append(sum(image.width * image.height for image in images_in_hand))
+        return find(self, in_hand, *rest)
 
-    monkeypatch.setattr(face_reader, "_PIXELS_IN_HAND", pixels)
+    for name, value in bounds.items():
+        monkeypatch.setattr(face_reader, name, value)
     monkeypatch.setattr(FaceReader, "_find_faces", counting)
     found = reader.read(batch)
-    assert len(held) > 2
-    assert max(held) <= pixels + 300 * 300  # one photo more than the bound at most
+    assert len(photos) > 2 and sum(photos) == len(people)
+    assert max(photos) <= face_reader._PHOTOS_IN_HAND
+    assert max(pixels) <= face_reader._PIXELS_IN_HAND + 300 * 300  # one photo more than the bound at most
     assert [type(result) for result in found] == [type(result) for result in expected]
     assert all(same(a, b) for a, b in zip(found, expected, strict=True) if isinstance(b, PhotoFaces))
 
@@ -158,6 +185,185 @@ def test_time_is_added_up_by_stage(reader, people):
     assert seconds.keys() == {"decode", "detect", "crop"}
     assert 100 < seconds["decode"] < 200
     assert seconds["detect"] > 0 and seconds["crop"] > 0
+
+
+# --- decoding ahead ---------------------------------------------------------------------------------------------------
+
+
+class OneFaceEach:
+    """Stands in for the detector: every photo has a face in its middle, but those whose first pixel is black."""
+
+    def detect(self, pictures):
+        found = []
+        for picture in pictures:
+            count = int(picture.image.getpixel((0, 0)) != (0, 0, 0))
+            corners = np.array([[0.25, 0.25, 0.75, 0.75]], np.float32) * ([picture.width, picture.height] * 2)
+            found.append(Detections(corners[:count], np.full(count, 0.9), np.zeros((count, 5, 2), np.float32)))
+        return found
+
+
+class Decoded:
+    """Counts the photos whose pixels are held.
+
+    Attributes:
+      held: How many are now.
+      most: How many were at any time.
+      opened: How many were decoded in all.
+    """
+
+    def __init__(self, monkeypatch):
+        self.held = self.most = self.opened = 0
+        self._lock = threading.RLock()
+        opened = face_reader._open
+        monkeypatch.setattr(face_reader, "_open", lambda *args: self._counted(opened(*args)))
+
+    def _counted(self, opened):
+        with self._lock:
+            self.opened += 1
+            self.held += 1
+            self.most = max(self.most, self.held)
+        weakref.finalize(opened.picture.image, self._gone)
+        return opened
+
+    def _gone(self):
+        with self._lock:
+            self.held -= 1
+
+
+def with_detector(reader: FaceReader, detector, **changes) -> FaceReader:
+    other = with_config(reader, **changes)
+    other._detector = detector
+    return other
+
+
+def pngs(count: int, level: int = 90) -> list[bytes]:
+    return [images.encoded(images.plain(40 + i, 60, (level, level, level)), "PNG") for i in range(count)]
+
+
+def test_no_more_than_two_groups_are_decoded_at_once(reader, monkeypatch):
+    monkeypatch.setattr(face_reader, "_PHOTOS_IN_HAND", 3)
+    decoded = Decoded(monkeypatch)
+
+    found = with_detector(reader, OneFaceEach()).read(pngs(20))
+    assert [result.width for result in found] == list(range(40, 60))
+    assert decoded.opened == 20
+    assert 3 < decoded.most <= 6
+    assert decoded.held == 0  # results keep no photo
+
+
+def test_no_more_than_two_groups_of_pixels_are_decoded_at_once(reader, monkeypatch):
+    # A group ends with the photo that goes over the bound: three of these.
+    monkeypatch.setattr(face_reader, "_PIXELS_IN_HAND", 2 * 59 * 60)
+    decoded = Decoded(monkeypatch)
+
+    found = with_detector(reader, OneFaceEach()).read(pngs(20))
+    assert [result.width for result in found] == list(range(40, 60))
+    assert 1 < decoded.most <= 6
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [b"a letter", images.encoded(images.plain(50, 50), "PNG")[:60], pngs(1, level=0)[0]],
+    ids=["no image", "cut short", "no face"],
+)
+def test_faults_keep_no_photos_decoded(reader, monkeypatch, fault):
+    monkeypatch.setattr(face_reader, "_PHOTOS_IN_HAND", 3)
+    decoded = Decoded(monkeypatch)
+    batch = pngs(20)
+    batch[1::3] = [fault] * len(batch[1::3])
+
+    found = with_detector(reader, OneFaceEach()).read(batch)
+    assert [isinstance(result, PhotoFaces) for result in found] == [i % 3 != 1 for i in range(20)]
+    assert decoded.opened >= 13
+    assert decoded.most <= 6
+    assert decoded.held == 0
+
+
+def test_the_next_photos_are_decoded_while_the_detector_works(reader, monkeypatch):
+    monkeypatch.setattr(face_reader, "_PHOTOS_IN_HAND", 3)
+    decoded = Decoded(monkeypatch)
+    ahead = threading.Event()
+    gone_on = []
+
+    class Waiting(OneFaceEach):
+        def detect(self, pictures):
+            gone_on.append(ahead.wait(10))
+            return super().detect(pictures)
+
+    counted = decoded._counted
+    monkeypatch.setattr(decoded, "_counted", lambda opened: counted(opened) if decoded.opened < 5 else last(opened))
+
+    def last(opened):  # of the second group
+        ahead.set()
+        return counted(opened)
+
+    found = with_detector(reader, Waiting()).read(pngs(6))
+    assert gone_on == [True, True]
+    assert [result.width for result in found] == list(range(40, 46))
+
+
+def test_results_keep_their_places_across_groups(reader, monkeypatch):
+    monkeypatch.setattr(face_reader, "_PHOTOS_IN_HAND", 3)
+    batch = pngs(17)
+    batch[0] = batch[4] = batch[5] = batch[16] = b""
+    batch[9:12] = [b"a letter"] * 3  # a group of nothing but faults
+
+    found = with_detector(reader, OneFaceEach()).read(iter_once(batch))
+    for i, result in enumerate(found):
+        if i in (0, 4, 5, 16):
+            assert isinstance(result, EmptyPhoto)
+        elif i in (9, 10, 11):
+            assert isinstance(result, NotAnImage)
+        else:
+            assert result.width == 40 + i
+
+
+def iter_once(batch: list[bytes]) -> list[bytes]:
+    """A batch that can be gone through once only: each photo is decoded for one group."""
+
+    class Once(list):
+        gone = False
+
+        def __iter__(self):
+            assert not self.gone
+            self.gone = True
+            return super().__iter__()
+
+    return Once(batch)
+
+
+@pytest.mark.parametrize("place", ["_open", "detect"])
+def test_an_error_that_is_no_fault_reaches_the_caller(reader, monkeypatch, place):
+    monkeypatch.setattr(face_reader, "_PHOTOS_IN_HAND", 2)
+    broken = with_detector(reader, OneFaceEach())
+    with monkeypatch.context() as patch:
+
+        def fail(*_):
+            raise MemoryError("no room")
+
+        patch.setattr(face_reader if place == "_open" else OneFaceEach, place, fail)
+        with pytest.raises(MemoryError, match="no room"):
+            broken.read(pngs(7))
+
+    assert [result.width for result in broken.read(pngs(7))] == list(range(40, 47))  # and it goes on afterwards
+
+
+def test_two_threads_that_share_a_reader_get_their_own_results(reader, monkeypatch):
+    monkeypatch.setattr(face_reader, "_PHOTOS_IN_HAND", 2)
+    both = threading.Barrier(2, timeout=10)
+
+    class Together(OneFaceEach):
+        def detect(self, pictures):
+            both.wait()  # until each of them is at the same group
+            return super().detect(pictures)
+
+    shared = with_detector(reader, Together())
+    batches = [pngs(11), [*pngs(5), b"", *pngs(11)[6:]][::-1]]
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(shared.read, batches))
+
+    assert [result.width for result in found[0]] == list(range(40, 51))
+    assert [getattr(result, "width", None) for result in found[1]] == [50, 49, 48, 47, 46, None, 44, 43, 42, 41, 40]
 
 
 # --- which faces ------------------------------------------------------------------------------------------------------
@@ -258,29 +464,42 @@ def test_strips_of_photos_have_no_faces(reader, size):
 
 
 @pytest.mark.parametrize(
-    ("side", "detector", "expected"),
+    ("side", "detector", "expected", "decoded"),
     [
-        (300, DetectorConfig(), 20),
-        (1200, DetectorConfig(), 36),  # 3 % of the photo
-        (2400, DetectorConfig(), 36),  # 3 % of the scaled photo
-        (2400, DetectorConfig(min_face_px=100), 50),
-        (2400, DetectorConfig(min_face_share=0), 20),  # not 10: MTCNN sees none below 20
-        (2400, DetectorConfig(longest_side=600, min_face_share=0.1), 60),
+        (300, DetectorConfig(), 20, 300),
+        (1200, DetectorConfig(), 36, 1200),  # 3 % of the photo
+        (2400, DetectorConfig(), 72, 2400),
+        (2400, DetectorConfig(min_face_px=100), 100, 2400),
+        (1600, DetectorConfig(min_face_share=0.01), 20, 1600),  # MTCNN sees none below 20
+        (2400, DetectorConfig(decoded_side=600, min_face_share=0.1), 240, 600),
+        (2400, DetectorConfig(decoded_side=601), 72, 1200),
+        (7998, DetectorConfig(min_face_share=0.01), 79.98, 7998),
+        (8000, DetectorConfig(), 240, 4000),
     ],
 )
-def test_the_smallest_face_is_meant_in_source_pixels(side, detector, expected):
-    data = images.encoded(images.plain(side, side // 2), "JPEG")
+def test_the_smallest_face_is_meant_in_source_pixels(side, detector, expected, decoded):
+    data = images.encoded(images.plain(side, side // 4), "JPEG")
 
-    opened = face_reader._open(data, ReaderConfig(detector=detector))
-    assert opened.min_face == pytest.approx(expected)
-    assert opened.for_detector.shape[1] == min(side, detector.longest_side)
+    picture = face_reader._open(data, ReaderConfig(detector=detector)).picture
+    assert picture.min_face == pytest.approx(expected)
+    assert (picture.width, picture.height) == (side, side // 4)
+    assert picture.image.size == (decoded, decoded // 4)
+
+
+def test_other_formats_than_jpeg_are_searched_in_full():
+    data = images.encoded(images.plain(2400, 600), "PNG")
+
+    picture = face_reader._open(data, ReaderConfig(detector=DetectorConfig(decoded_side=600))).picture
+    assert picture.image.size == (picture.width, picture.height) == (2400, 600)
 
 
 @pytest.mark.parametrize("file_format", ["JPEG", "PNG"])
 def test_coordinates_are_in_source_pixels_whatever_the_scale(reader, people, file_format):
-    photos = [Image.open(io.BytesIO(data)).convert("RGB") for data in people[:3]]
+    # Without the second, of which the detector is so unsure (0.84) that it loses it among other samples.
+    photos = [Image.open(io.BytesIO(people[place])).convert("RGB") for place in (0, 2, 3)]
     enlarged = [photo.resize((photo.width * 8, photo.height * 8), Image.Resampling.BICUBIC) for photo in photos]
-    assert all(max(image.size) > reader.config.detector.longest_side for image in enlarged)
+    reader = with_config(reader, detector=DetectorConfig(decoded_side=600))
+    assert all(max(image.size) >= 2 * reader.config.detector.decoded_side for image in enlarged)
 
     small = reader.read([images.encoded(photo, "PNG") for photo in photos])
     large = reader.read([images.encoded(image, file_format) for image in enlarged])
@@ -327,7 +546,7 @@ def test_a_small_face_in_a_large_jpeg_is_cut_from_all_its_pixels(reader, face, o
     photo.paste(face.resize((340, 340), Image.Resampling.BICUBIC), (4000, 1500))
     data = images.oriented(photo, orientation, "JPEG", quality=92)
     monkeypatch.setattr(Photo, "decode", counting)
-    [found] = reader.read([data])
+    [found] = with_config(reader, detector=DetectorConfig(decoded_side=1200)).read([data])
 
     assert len(found.faces) == 2
     small = found.faces[1]
@@ -347,8 +566,8 @@ def test_a_large_face_is_cut_from_the_reduced_photo(reader, face, monkeypatch):
     decode = Photo.decode
     photo = images.scenery(4800, 3000, detail=4)
     photo.paste(face.resize((2400, 2400), Image.Resampling.BICUBIC), (1200, 300))
-    monkeypatch.setattr(Photo, "decode", lambda self, least=None, **named: asked.append(named) or decode(self, **named))
+    monkeypatch.setattr(Photo, "decode", lambda self, least=None: asked.append(least) or decode(self, least))
 
-    [found] = reader.read([images.encoded(photo, "JPEG")])
+    [found] = with_config(reader, detector=DetectorConfig(decoded_side=1200)).read([images.encoded(photo, "JPEG")])
     assert found.faces_found == 1
-    assert asked == [{"min_longer_side": 1200}]
+    assert asked == [1200]

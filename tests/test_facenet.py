@@ -1,15 +1,16 @@
 import copy
 import pathlib
-import types
 
 import images
-import keras
 import numpy as np
 import pytest
 
-from celebface.models import encoder_card, facenet, precision
+from celebface.models import encoder_card, facenet, precision, trainable_facenet
 from celebface.models.face_reader import FaceReader
 from celebface.models.faces import ReaderConfig
+from celebface.models.quiet_tensorflow import tf
+
+import keras  # isort: skip  # after TensorFlow was loaded without its greetings
 
 DIMENSIONS = 128
 
@@ -23,7 +24,7 @@ def weights(encoder) -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def network() -> keras.Model:
-    return facenet.inception_resnet_v1(DIMENSIONS)
+    return trainable_facenet.build_model(DIMENSIONS)
 
 
 @pytest.fixture(scope="module")
@@ -70,49 +71,87 @@ def test_the_network_has_its_published_size(network):
 
 
 def test_the_length_of_a_vector_is_a_choice():
-    assert facenet.inception_resnet_v1(512).output_shape == (None, 512)
+    assert trainable_facenet.build_model(512).output_shape == (None, 512)
 
 
 def test_weights_are_set_by_name(network, weights):
-    facenet.set_weights_by_name(network, weights)
+    trainable_facenet.set_weights_by_name(network, weights)
 
     held = {f"{layer.name}/{variable.name}": variable for layer in network.layers for variable in layer.weights}
     assert held.keys() == weights.keys()
     assert all(np.array_equal(held[name].numpy(), weights[name]) for name in held)
 
 
-def test_a_missing_weight_is_refused(network, weights):
+def test_the_network_refuses_a_missing_weight(network, weights):
     name = "Block17_3_Branch_1_Conv2d_0b_1x7/kernel"
     rest = {key: value for key, value in weights.items() if key != name}
 
     with pytest.raises(ValueError, match=f"the weights lack {name}"):
-        facenet.set_weights_by_name(network, rest)
+        trainable_facenet.set_weights_by_name(network, rest)
 
 
-def test_a_weight_too_many_is_refused(network, weights):
+def test_the_network_refuses_a_weight_too_many(network, weights):
     with pytest.raises(ValueError, match="no place for Logits/kernel"):
-        facenet.set_weights_by_name(network, {**weights, "Logits/kernel": np.zeros((128, 10), np.float32)})
+        trainable_facenet.set_weights_by_name(network, {**weights, "Logits/kernel": np.zeros((128, 10), np.float32)})
 
 
-def test_a_misshapen_weight_is_refused(network, weights):
+def test_the_network_refuses_a_misshapen_weight(network, weights):
     name = "Bottleneck/kernel"
 
     # Transposed or of another length; assigning might otherwise fit by broadcasting.
     for wrong in (weights[name].T, weights[name][:, :1], weights[name][0]):
         with pytest.raises(ValueError, match=f"{name} has shape .* the network needs"):
-            facenet.set_weights_by_name(network, {**weights, name: wrong})
+            trainable_facenet.set_weights_by_name(network, {**weights, name: wrong})
 
 
 # --- the encoder ------------------------------------------------------------------------------------------------------
 
 
+def by_keras(network: keras.Model, weights, crops: np.ndarray) -> np.ndarray:
+    """Unit vectors as the Keras model gives them."""
+    trainable_facenet.set_weights_by_name(network, weights)
+    raw = network(standardised(crops).astype(np.float32), training=False).numpy()
+    return raw / np.linalg.norm(raw, axis=1, keepdims=True)
+
+
 def test_the_encoder_computes_what_the_network_does(exact, network, weights, faces):
     flat = np.asarray(images.plain(160, 160, (90, 90, 90)))[None]  # its deviation is 0
-    crops = np.concatenate([faces[:3], flat])
-    facenet.set_weights_by_name(network, weights)
-    raw = network(standardised(crops).astype(np.float32), training=False).numpy()
+    crops = np.concatenate([faces[:3], flat, images.noise(160, 160)[None]])
 
-    assert np.abs(exact.encode(crops) - raw / np.linalg.norm(raw, axis=1, keepdims=True)).max() < 1e-4
+    assert np.abs(exact.encode(crops) - by_keras(network, weights, crops)).max() < 1e-4
+
+
+def test_every_weight_counts(network, weights, faces):
+    # Biases and means of real weights are so small that one left out might not show. These are not.
+    rng = np.random.default_rng(4)
+    changed = {}
+    for name, value in weights.items():
+        if name.endswith("moving_variance"):
+            changed[name] = value * rng.uniform(0.5, 2, value.shape).astype(np.float32)
+        elif name.endswith("kernel"):
+            changed[name] = value
+        else:
+            changed[name] = value + rng.normal(0, 0.1, value.shape).astype(np.float32)
+    before = {name: value.copy() for name, value in changed.items()}
+
+    found = facenet.FaceEncoder(changed, DIMENSIONS, "float32").encode(faces[:2])
+    assert np.abs(found - by_keras(network, changed, faces[:2])).max() < 1e-4
+    assert np.linalg.norm(found - by_keras(network, weights, faces[:2]), axis=1).min() > 0.1
+    assert all(np.array_equal(before[name], changed[name]) for name in changed)  # what is folded in goes into copies
+
+
+def test_vectors_may_have_another_length(weights, faces):
+    rng = np.random.default_rng(5)
+    wide = dict(weights)
+    for name, value in weights.items():
+        if name.startswith("Bottleneck"):
+            wide[name] = np.concatenate([value, rng.normal(0, 0.1, (*value.shape[:-1], 72)) ** 2], axis=-1)
+
+    encoder = facenet.FaceEncoder(wide, 200, "float32")
+    vectors = encoder.encode(faces[:2])
+    assert vectors.shape == (2, 200) == (2, encoder.embedding_size)
+    expected = by_keras(trainable_facenet.build_model(200), wide, faces[:2])
+    assert np.abs(vectors - expected).max() < 1e-4
 
 
 def test_a_known_crop_has_its_known_vector(exact):
@@ -201,8 +240,7 @@ def test_other_input_is_refused(exact, crops):
 
 def test_vectors_without_numbers_are_not_handed_out(exact, faces):
     broken = copy.copy(exact)
-    nothing = np.full((facenet.BATCH_SIZE, DIMENSIONS), np.nan, np.float32)
-    broken._session = types.SimpleNamespace(run=lambda *_: nothing)
+    broken._network = lambda crops: tf.fill([len(crops), DIMENSIONS], np.nan)
 
     with pytest.raises(FloatingPointError, match="no finite vectors"):
         broken.encode(faces[:1])
@@ -213,8 +251,49 @@ def test_unknown_precision_is_refused():
         facenet.FaceEncoder({}, DIMENSIONS, "float16")
 
 
-def test_an_encoder_needs_all_weights(weights):
-    rest = dict(list(weights.items())[1:])
+@pytest.mark.parametrize("kind", precision.PRECISIONS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Conv2d_1a_3x3/kernel",
+        "Block35_2_Branch_1_Conv2d_0a_1x1_BatchNorm/moving_variance",
+        "Block35_1_Conv2d_1x1/bias",
+        "Block8_6_Conv2d_1x1/kernel",
+        "Bottleneck/kernel",
+        "Bottleneck_BatchNorm/beta",
+    ],
+)
+def test_an_encoder_refuses_a_missing_weight(weights, name, kind):
+    rest = {key: value for key, value in weights.items() if key != name}
 
-    with pytest.raises(ValueError, match="the weights lack"):
-        facenet.FaceEncoder(rest, DIMENSIONS, "float32")
+    with pytest.raises(ValueError, match=f"the weights lack {name}"):
+        facenet.FaceEncoder(rest, DIMENSIONS, kind)
+
+
+@pytest.mark.parametrize("kind", precision.PRECISIONS)
+def test_an_encoder_refuses_a_weight_too_many(weights, kind):
+    with pytest.raises(ValueError, match="no place for Logits/kernel"):
+        facenet.FaceEncoder({**weights, "Logits/kernel": np.zeros((128, 10), np.float32)}, DIMENSIONS, kind)
+
+
+@pytest.mark.parametrize(
+    ("name", "misshape"),
+    [
+        ("Conv2d_1a_3x3/kernel", lambda value: value[..., :1]),  # would be broadcast
+        ("Conv2d_1a_3x3/kernel", lambda value: value.transpose(3, 0, 1, 2)),
+        ("Conv2d_1a_3x3_BatchNorm/beta", lambda value: value[:1]),
+        ("Conv2d_1a_3x3_BatchNorm/moving_variance", lambda value: value[None]),
+        ("Block35_1_Conv2d_1x1/bias", lambda value: value[:1]),
+        ("Block35_1_Conv2d_1x1/kernel", lambda value: value[0, 0]),
+        ("Bottleneck/kernel", lambda value: value.T),
+        ("Bottleneck/kernel", lambda value: value[:, :64]),
+    ],
+)
+def test_an_encoder_refuses_a_misshapen_weight(weights, name, misshape):
+    with pytest.raises(ValueError, match=f"{name} has shape .* the network needs"):
+        facenet.FaceEncoder({**weights, name: misshape(weights[name])}, DIMENSIONS, "float32")
+
+
+def test_an_encoder_refuses_weights_of_another_length(weights):
+    with pytest.raises(ValueError, match="Bottleneck"):
+        facenet.FaceEncoder(weights, 512, "float32")
