@@ -355,7 +355,7 @@ def summary(measured: Mapping[str, Measured], sizes: Mapping[str, tuple[int, int
         "left_out": {name: found.left_out for name, found in measured.items() if found.left_out},
         "how": {who: facts["how"] for who, facts in about.items()},
         "versions": {who: facts["versions"] for who, facts in about.items()},
-        "machine": _machine(),
+        "machine": machine(),
         "date": datetime.date.today().isoformat(),
     }
 
@@ -370,7 +370,8 @@ def _figures(work: Sequence[Work]) -> dict[str, Any]:
     }
 
 
-def _machine() -> str:
+def machine() -> str:
+    """Cores and processor."""
     processor = platform.processor() or platform.machine()
     with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as info:
         processor = next((line.split(":")[1].strip() for line in info if line.startswith("model name")), processor)
