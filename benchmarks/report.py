@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.throughput import _machine
+from benchmarks.throughput import machine
 
 logging.getLogger().addHandler(logging.NullHandler())  # else Beam's greetings are printed
 
