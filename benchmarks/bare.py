@@ -32,7 +32,6 @@ if TYPE_CHECKING:  # the processes that only start others need not load TensorFl
 ROOT = pathlib.Path(__file__).parents[1]
 THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
 _WARM_UP = 2.0  # seconds
-_PHOTOS, _FACES, _PART = 64, 128, 256  # taken together in detection, encoding and matching, and writing
 _TOP_K, _TAU = 5, 1.0
 
 
@@ -187,6 +186,7 @@ def _photos(job: Job) -> Callable[[], int]:
     from celebface.indexing.gallery import Gallery
     from celebface.models.face_reader import FaceReader
     from celebface.models.faces import ReaderConfig
+    from celebface.transforms.detect import PHOTOS_TOGETHER
     from celebface.transforms.encode import load_encoder
 
     reader, encoder = FaceReader(ReaderConfig(), job.precision), load_encoder(_encoder(), job.precision)
@@ -197,7 +197,7 @@ def _photos(job: Job) -> Callable[[], int]:
             _write(_match(_detect(_read(photos), reader), encoder, gallery), folder)
         return len(photos)
 
-    work(job.photos[:_PHOTOS])
+    work(job.photos[:PHOTOS_TOGETHER])
     return lambda: work(job.photos)
 
 
@@ -213,9 +213,10 @@ def _read(photos: Sequence[str]) -> Iterator["EncodedPhoto"]:
 def _detect(photos: Iterator["EncodedPhoto"], reader: "FaceReader") -> Iterator["DetectedPhoto | Outcome"]:
     from celebface.indexing.schemas import Reason
     from celebface.models.faces import PhotoFault
+    from celebface.transforms.detect import PHOTOS_TOGETHER
     from celebface.transforms.records import DetectedPhoto, rejected
 
-    while batch := list(itertools.islice(photos, _PHOTOS)):
+    while batch := list(itertools.islice(photos, PHOTOS_TOGETHER)):
         for photo, result in zip(batch, reader.read([photo.data for photo in batch]), strict=True):
             if isinstance(result, PhotoFault):
                 yield rejected(photo.ref, "detect", Reason(result.reason), str(result))
@@ -226,6 +227,7 @@ def _detect(photos: Iterator["EncodedPhoto"], reader: "FaceReader") -> Iterator[
 def _match(
     photos: Iterator["DetectedPhoto | Outcome"], encoder: "FaceEncoder", gallery: "Gallery"
 ) -> Iterator["Outcome"]:
+    from celebface.transforms.encode import FACES_TOGETHER
     from celebface.transforms.records import Outcome
 
     waiting: list[DetectedPhoto] = []
@@ -233,7 +235,7 @@ def _match(
         if isinstance(photo, Outcome):
             yield photo
             continue
-        if waiting and _faces([*waiting, photo]) > _FACES:
+        if waiting and _faces([*waiting, photo]) > FACES_TOGETHER:
             yield from _encode_and_match(waiting, encoder, gallery)
             waiting = []
         waiting.append(photo)
@@ -259,9 +261,9 @@ def _encode_and_match(photos: Sequence["DetectedPhoto"], encoder: "FaceEncoder",
 
 def _write(outcomes: Iterator["Outcome"], folder: str) -> None:
     from celebface.indexing.schemas import MATCHES
-    from celebface.transforms.stage import write_part
+    from celebface.transforms.stage import ITEMS_PER_PART, write_part
 
-    while batch := list(itertools.islice(outcomes, _PART)):
+    while batch := list(itertools.islice(outcomes, ITEMS_PER_PART)):
         write_part(batch, folder, MATCHES, 1)
 
 

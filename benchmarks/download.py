@@ -12,7 +12,6 @@ import datetime
 import json
 import os
 import pathlib
-import platform
 import shutil
 import statistics
 import subprocess
@@ -25,6 +24,7 @@ from collections.abc import Iterator
 import apache_beam as beam
 
 from benchmarks import site
+from benchmarks.report import machine
 from celebface.indexing import schemas
 from celebface.models.weights import default_cache, sample_folder
 from celebface.pipelines import execution
@@ -155,7 +155,7 @@ def main() -> None:
                 "photos_per_s": {name: [round(rate, 1) for rate in found] for name, found in rates.items()},
                 "ratio": round(statistics.median(ratios), 3),
                 "ratio_spread": [round(min(ratios), 3), round(max(ratios), 3)],
-                "machine": f"{os.cpu_count()} cores, {platform.machine()}",
+                "machine": machine(),
                 "date": datetime.date.today().isoformat(),
             },
             indent=2,

@@ -5,6 +5,7 @@ lfw: LFW's dev fold, 250 x 250 pixels, mostly one face. large: 0.3, 1, 3, 12 and
 """
 
 import itertools
+import os
 import pathlib
 import shutil
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from PIL import Image
 from celebface.models.weights import default_cache, sample_folder
 
 ROOT = pathlib.Path(__file__).parents[1]
-SOURCES = ROOT.parent / "shared" / "data"
+SOURCES = pathlib.Path(os.environ.get("CELEBFACE_BENCH_DATA", ROOT.parent / "shared" / "data"))
 FOLDER = ROOT / "build" / "bench" / "photos"
 
 MEGAPIXELS = (0.3, 1, 3, 12, 24)

@@ -1,18 +1,19 @@
 """What the benchmarks' results have in common: where they are kept, what they are made with, figures beside targets."""
 
+import contextlib
 import dataclasses
 import datetime
 import json
 import logging
+import os
 import pathlib
+import platform
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-
-from benchmarks.throughput import machine
 
 logging.getLogger().addHandler(logging.NullHandler())  # else Beam's greetings are printed
 
@@ -96,6 +97,14 @@ def as_json(figures: Sequence[Figure]) -> list[dict[str, Any]]:
         | ({"target": figure.cells()[1], "met": figure.target.holds(figure.value)} if figure.target else {})
         for figure in figures
     ]
+
+
+def machine() -> str:
+    """Cores and processor."""
+    processor = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as info:
+        processor = next((line.split(":")[1].strip() for line in info if line.startswith("model name")), processor)
+    return f"{os.cpu_count()} cores, {processor}"
 
 
 def store(name: str, results: Mapping[str, Any]) -> None:

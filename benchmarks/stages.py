@@ -34,7 +34,7 @@ from celebface.models.face_reader import FaceReader
 from celebface.models.faces import PhotoFaces, PhotoFault, ReaderConfig
 from celebface.models.precision import PRECISIONS, cpu_has_bfloat16
 from celebface.pipelines import execution
-from celebface.transforms import describe, encode, read, shard, stage, staged
+from celebface.transforms import describe, detect, encode, read, shard, stage, staged
 from celebface.transforms.records import DetectedPhoto, EmbeddedPhoto, ItemRef
 
 SETS = ("lfw", "large")
@@ -42,7 +42,6 @@ STAGES = ("read", "decode", "detect", "P-Net", "R-Net", "O-Net", "crop", "encode
 ENCODING = Target(0.90, at_least=True)
 
 _PARTS_OF_DETECT = {"_propose": "P-Net", "_refine": "R-Net", "_output": "O-Net"}
-_PHOTOS, _FACES, _PART = 64, 128, 256  # taken together in detection, in encoding, and in writing
 _SECONDS = 5.0  # of each run of a limit
 _PYRAMIDS = 8  # photos of LFW that pass P-Net together
 _MEMORY = 512 * 2**20  # bytes that are summed up; no cache holds them
@@ -92,7 +91,7 @@ class Stages:
     def run(self, photos: Sequence[pathlib.Path]) -> int:
         """Does photos from files to shards; returns the number of faces. Adds to `spent`."""
         rows = schemas.faces_schema(self._card.embedding_size)
-        found = [photo for batch in chunks(photos, _PHOTOS) for photo in self._detect(batch)]
+        found = [photo for batch in chunks(photos, detect.PHOTOS_TOGETHER) for photo in self._detect(batch)]
         embedded = self._encode(found)
         with tempfile.TemporaryDirectory() as folder:
             with timed(self.spent, "describe"):
@@ -100,8 +99,8 @@ class Stages:
             with timed(self.spent, "part"):
                 parts = [
                     place
-                    for start in range(0, len(outcomes), _PART)
-                    for place in stage.write_part(outcomes[start : start + _PART], folder, rows, 1)
+                    for start in range(0, len(outcomes), stage.ITEMS_PER_PART)
+                    for place in stage.write_part(outcomes[start : start + stage.ITEMS_PER_PART], folder, rows, 1)
                 ]
             with timed(self.spent, "shard"):
                 layout = shard.ShardLayout(folder, "faces", rows, 1, unique="face_id")
@@ -127,8 +126,8 @@ class Stages:
         crops = [face.pixels for photo in photos for face in photo.found.faces]
         vectors = []
         with timed(self.spent, "encode"):
-            for start in range(0, len(crops), _FACES):
-                vectors.append(self._encoder.encode(np.stack(crops[start : start + _FACES])))
+            for start in range(0, len(crops), encode.FACES_TOGETHER):
+                vectors.append(self._encoder.encode(np.stack(crops[start : start + encode.FACES_TOGETHER])))
         ends = np.cumsum([len(photo.found.faces) for photo in photos])
         return list(map(EmbeddedPhoto, photos, np.split(np.concatenate(vectors), ends[:-1])))
 
@@ -139,7 +138,7 @@ def measure_stages(sets: Sequence[str], limit: int | None, precision: str) -> di
     results = {}
     for name in sets:
         photos = photo_set(name)[:limit]
-        stages.run(photos[:_PHOTOS])  # graphs are traced
+        stages.run(photos[: detect.PHOTOS_TOGETHER])  # graphs are traced
         stages.spent.clear()
         faces = stages.run(photos)
         each = {work: 1000 * stages.spent[work] / len(photos) for work in STAGES}
@@ -178,7 +177,7 @@ def measure_memory(cores: int, gallery: int, memory: int) -> list[Figure]:
     random = np.random.default_rng(4)
     vectors = random.standard_normal((gallery, 128), np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    queries = vectors[random.integers(0, gallery, _FACES)]
+    queries = vectors[random.integers(0, gallery, encode.FACES_TOGETHER)]
     plain_one = _fastest(lambda: vectors @ queries[0])
     plain_many = _fastest(lambda: [queries @ block.T for block in np.array_split(vectors, max(1, gallery // 8192))])
     search_one = _fastest(lambda: search.shortlists(queries[:1], vectors, 100))
@@ -191,7 +190,7 @@ def measure_memory(cores: int, gallery: int, memory: int) -> list[Figure]:
         Figure("memory, product with one query", size / plain_one / 1e9, rate),
         Figure("exact search for one query", size / search_one / 1e9, rate),
         Figure("   of the sums", size / search_one / together, percent),
-        Figure(f"exact search for {_FACES} queries", size / search_many / 1e9, rate),
+        Figure(f"exact search for {encode.FACES_TOGETHER} queries", size / search_many / 1e9, rate),
         Figure("   of the sums", size / search_many / together, percent),
         Figure("   arithmetic", products / search_many / 1e9, "{:.0f} Gflop/s".format),
         Figure("   of the time the bare products take", plain_many / search_many, percent),

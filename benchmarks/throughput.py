@@ -20,7 +20,6 @@ import functools
 import json
 import os
 import pathlib
-import platform
 import select
 import statistics
 import subprocess
@@ -35,6 +34,7 @@ from rich.table import Table
 from benchmarks import environments
 from benchmarks.environments import CONTENDERS, FOLDER, CannotMake
 from benchmarks.photos import photo_set
+from benchmarks.report import machine
 
 RESULTS = pathlib.Path(__file__).parent / "results" / "throughput.json"
 OURS = "celebface"
@@ -370,14 +370,6 @@ def _figures(work: Sequence[Work]) -> dict[str, Any]:
     }
 
 
-def machine() -> str:
-    """Cores and processor."""
-    processor = platform.processor() or platform.machine()
-    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as info:
-        processor = next((line.split(":")[1].strip() for line in info if line.startswith("model name")), processor)
-    return f"{os.cpu_count()} cores, {processor}"
-
-
 def _show(name: str, result: Mapping[str, Any], console: Console) -> None:
     share, found = result["shares"][name], result["sets"][name]
     table = Table(title=f"{name}: {share['photos']} of {share['of']} photos, {result['rounds']} rounds")
@@ -426,7 +418,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Runs all contenders on the photo sets, prints the ratios and stores them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--sets", default=",".join(SHARES), help="of lfw, large, mixed (default: all)")
+    parser.add_argument(
+        "--sets", default=",".join(SHARES), help="of lfw, large, mixed (default: all); of a part nothing is stored"
+    )
     parser.add_argument("--limit", type=int, help="use no more than so many photos of each set, and store nothing")
     args = parser.parse_args(argv)
     names = args.sets.split(",")
@@ -449,7 +443,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         found.left_out.update(missing)
         measured[name], sizes[name] = found, (len(share.of(photos)), len(photos))
         _show(name, summary(measured, sizes, args.rounds), console)
-    if not args.limit:
+    if not args.limit and set(names) == set(SHARES):
         RESULTS.parent.mkdir(exist_ok=True)
         RESULTS.write_text(json.dumps(summary(measured, sizes, args.rounds), indent=2) + "\n")
         print(f"stored in {RESULTS}")

@@ -16,33 +16,33 @@ _ROWS, _TILE = 32, 64
 
 
 def average_rows(words: np.ndarray, heights: Sequence[int]) -> list[np.ndarray]:
-    """Scales a photo down by area, in height only.
+    """Scales a photo by area, in height only.
 
     Args:
       words: uint32 [H, W], as `patches.pixel_words` gives it.
-      heights: Heights wanted, none above H.
+      heights: Heights wanted.
 
     Returns:
       For each height h float32 [h, W, 4]: means of the four bytes.
     """
     height, width = words.shape
     pixels = words.view(np.uint8)
-    tiles = -(-width * 4 // _TILE)
-    starts = np.cumsum([0, *heights])
-    means = np.zeros((starts[-1], tiles, _TILE), np.float32)
-    block = np.zeros((_ROWS, tiles, _TILE), np.float32)
+    means = [np.zeros((count, width * 4), np.float32) for count in heights]
+    tiles = width * 4 // _TILE
+    tiled = tiles * _TILE
     for first in range(0, height, _ROWS):
-        length = min(_ROWS, height - first)
-        block.reshape(_ROWS, -1)[:length, : width * 4] = pixels[first : first + length]
-        parts = [_shares(height, count, first, length) for count in heights]
-        products = np.concatenate([shares for _, shares in parts]) @ block[:length].transpose(1, 0, 2)
+        block = pixels[first : first + _ROWS].astype(np.float32)
+        parts = [_shares(height, count, first, len(block)) for count in heights]
+        shares = np.concatenate([shares for _, shares in parts])
+        products = np.empty((len(shares), width * 4), np.float32)
+        of_tiles = shares @ block[:, :tiled].reshape(len(block), tiles, _TILE).transpose(1, 0, 2)
+        products[:, :tiled].reshape(len(shares), tiles, _TILE)[:] = of_tiles.transpose(1, 0, 2)
+        products[:, tiled:] = shares @ block[:, tiled:]
         done = 0
-        for start, (top, shares) in zip(starts, parts, strict=False):
-            end = done + len(shares)
-            means[start + top : start + top + len(shares)] += products[:, done:end].transpose(1, 0, 2)
-            done = end
-    values = means.reshape(len(means), -1)[:, : width * 4].reshape(len(means), width, 4)
-    return np.split(values, starts[1:-1])
+        for mean, (top, shares) in zip(means, parts, strict=True):
+            mean[top : top + len(shares)] += products[done : done + len(shares)]
+            done += len(shares)
+    return [mean.reshape(len(mean), width, 4) for mean in means]
 
 
 def _shares(height: int, count: int, first: int, length: int) -> tuple[int, np.ndarray]:

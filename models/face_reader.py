@@ -27,7 +27,7 @@ from celebface.models.mtcnn import Detections, FaceDetector, Picture
 from celebface.models.photo import Photo
 
 # Decoded together: as many photos, or pixels and then the photo that goes over them, of 4 bytes each. While these are
-# searched the next are decoded, so there may be twice as many.
+# searched the next are decoded, so a caller may hold twice as many; not if they are much more, for a large photo.
 _PHOTOS_IN_HAND = 32
 _PIXELS_IN_HAND = 16_000_000
 
@@ -44,7 +44,6 @@ class FaceReader:
         """
         self.config = config
         self._detector = FaceDetector(config.detector, precision)
-        self._decoder = concurrent.futures.ThreadPoolExecutor(1, "decode")
 
     def read(
         self, photos: Sequence[bytes], seconds: MutableMapping[str, float] | None = None
@@ -53,7 +52,8 @@ class FaceReader:
 
         Args:
           photos: Encoded photos.
-          seconds: Gets the time spent added to its entries decode, detect and crop.
+          seconds: Gets the time spent added to its entries decode, detect and crop. Photos are decoded while others
+            are searched, so together they may be more than has passed.
 
         Returns:
           For each photo its faces, or the fault that keeps it from having any; the order is kept.
@@ -61,11 +61,16 @@ class FaceReader:
         spent = collections.defaultdict(float) if seconds is None else seconds
         results: dict[int, PhotoFaces | PhotoFault] = {}
         left = iter(enumerate(photos))
-        coming = self._decoder.submit(self._decode, left, spent)
-        while opened := coming.result():
-            coming = self._decoder.submit(self._decode, left, spent)
-            results |= {i: fault for i, fault in opened.items() if isinstance(fault, PhotoFault)}
-            results |= self._find_faces({i: photo for i, photo in opened.items() if isinstance(photo, _Opened)}, spent)
+        with concurrent.futures.ThreadPoolExecutor(1, "decode") as decoder:
+            coming = decoder.submit(self._decode, left, spent)
+            while group := coming.result():
+                faults = {i: fault for i, fault in group.items() if isinstance(fault, PhotoFault)}
+                opened = {i: photo for i, photo in group.items() if isinstance(photo, _Opened)}
+                ahead = None
+                if sum(photo.picture.pixels for photo in opened.values()) <= 2 * _PIXELS_IN_HAND:
+                    ahead = decoder.submit(self._decode, left, spent)
+                results |= faults | self._find_faces(opened, spent)
+                coming = ahead or decoder.submit(self._decode, left, spent)
         return [results[i] for i in range(len(photos))]
 
     def _decode(
@@ -78,7 +83,7 @@ class FaceReader:
             for i, data in photos:
                 try:
                     photo = _open(data, self.config)
-                    pixels += photo.picture.image.width * photo.picture.image.height
+                    pixels += photo.picture.pixels
                     opened[i] = photo
                 except PhotoFault as fault:
                     opened[i] = fault.bare()
@@ -131,6 +136,7 @@ def _cut(opened: _Opened, found: Detections, config: ReaderConfig) -> PhotoFaces
         raise NoFace("the detector found no face")
     edge = np.array([photo.width, photo.height] * 2)
     boxes = np.clip(np.rint(found.boxes), 0, edge).astype(np.int32)
+    boxes[:, 2:] = np.maximum(boxes[:, 2:], boxes[:, :2] + 1)  # at the edge a box may round to nothing
     if config.one_face:
         rows = [crops.main_face(boxes, photo.width, photo.height)]
     else:

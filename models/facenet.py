@@ -11,12 +11,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from celebface.models import graphs
-from celebface.models.inception_resnet import INPUT_SIZE, inception_resnet_v1
+from celebface.models.inception_resnet import EPSILON, INPUT_SIZE, inception_resnet_v1
 from celebface.models.precision import check_precision
 from celebface.models.quiet_tensorflow import tf
 
 BATCH_SIZE = 32  # faces per run; fixed, so that TensorFlow plans its work once
-_EPSILON = 1e-3  # of batch normalisation
 
 
 class FaceEncoder:
@@ -28,7 +27,7 @@ class FaceEncoder:
         Args:
           weights: Named "<layer>/<variable>", as `encoder_card` reads them.
           embedding_size: Length d of a vector.
-          precision: "float32", or "bfloat16" for convolutions and products in bfloat16.
+          precision: "float32", or "bfloat16" for convolutions in bfloat16.
 
         Raises:
           ValueError: If the weights do not fit or the precision is unknown.
@@ -122,7 +121,7 @@ class _FoldedLayers:
         beta, mean, variance = (
             self._take(f"{name}_BatchNorm/{part}", (channels,)) for part in ("beta", "moving_mean", "moving_variance")
         )
-        scale = 1 / np.sqrt(variance + _EPSILON)
+        scale = 1 / np.sqrt(variance + EPSILON)
         return scale, beta - mean * scale
 
     def _take(self, key: str, shape: tuple[int, ...]) -> np.ndarray:

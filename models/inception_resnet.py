@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 INPUT_SIZE = 160
+EPSILON = 1e-3  # of batch normalisation
 _EMBEDDING = "Bottleneck"
 
 # Share of each residual branch that is added to its trunk; from the layers of facenet_keras.h5.

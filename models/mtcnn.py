@@ -51,6 +51,11 @@ class Picture:
     height: int
     min_face: float
 
+    @property
+    def pixels(self) -> int:
+        """Pixels of the image."""
+        return self.image.width * self.image.height
+
     @functools.cached_property
     def words(self) -> np.ndarray:
         """The image's pixels in place: uint32 [H, W], see `patches.pixel_words`."""
@@ -60,8 +65,11 @@ class Picture:
     def pyramid(self) -> tuple[float, ...]:
         """Scales of the photo at which it passes P-Net: 12-pixel windows show the smallest face, and each larger one.
 
-        They are those of the package's own pyramid, which begins with faces of 20 pixels.
+        They are those of the package's own pyramid, which begins with faces of 20 pixels. None for a photo that is
+        narrower than the smallest face; so no level is longer than 12 / 0.709 of the photo by its smallest face.
         """
+        if self.min_face > min(self.width, self.height):
+            return ()
         levels = (_FIRST_SCALE * _PYRAMID_FACTOR**level for level in range(_MOST_LEVELS))
         seen = [scale for scale in levels if min(self.width, self.height) * scale >= networks.CELL]
         wanted = sum(networks.CELL / scale <= self.min_face for scale in seen)
@@ -122,7 +130,7 @@ class FaceDetector:
 
         Raises:
           ValueError: If the precision is not known.
-          RuntimeError: If the installed `mtcnn` package holds other weights than the known ones.
+          RuntimeError: If the `mtcnn` package is missing or holds other weights than the known ones.
         """
         check_precision(precision)
         self.config = config
@@ -155,14 +163,19 @@ class FaceDetector:
         return found.suppressed(_NMS_PYRAMID).squared()
 
     def _windows(self, run: Sequence[int], pictures: Sequence[Picture]) -> np.ndarray:
-        """What P-Net takes for faces. Rows: picture, x0, y0, x1, y1, score, level."""
+        """What P-Net takes for faces in pictures of one size.
+
+        Returns:
+          float32 [N, 7]: picture, x0, y0, x1, y1 in pixels of the photo itself, score, level.
+        """
         first = pictures[run[0]]
         scales = first.pyramid
-        if not scales:  # the photo is too narrow for any face
+        if not scales:
             return np.empty((0, 7), np.float32)
         sides = np.array([(int(first.height * scale), int(first.width * scale)) for scale in scales], np.int32)
-        if first.image.width * first.image.height > _PIXELS_AT_ONCE and sides[0, 0] <= first.image.height:
-            sources = [tf.constant(rows[None]) for rows in average_rows(first.words, sides[:, 0].tolist())]
+        if first.pixels > _PIXELS_AT_ONCE:
+            averaged = average_rows(first.words, sides[:, 0].tolist())
+            sources = [tf.constant(averaged.pop(0)[None]) for _ in scales]  # popped, as each is copied
         else:
             photos = tf.constant(np.stack([np.asarray(pictures[place].image) for place in run]))
             sources = [photos] * len(scales)
@@ -183,12 +196,15 @@ class FaceDetector:
         return self._pyramids[levels, dtype]
 
     def _windows_of_levels(self, sources: Sequence[tf.Tensor], sides: tf.Tensor, scales: tf.Tensor) -> tf.Tensor:
-        """The graph of P-Net over all levels of a pyramid. Rows of the result: position, x0, y0, x1, y1, score, level.
+        """The graph of P-Net over all levels of a pyramid.
 
         Args:
-          sources: For each level the photos, [B, H, W, 3], uint8, or one photo's rows averaged, float32 [1, h, W, 4].
+          sources: For each level the photos, uint8 [B, H, W, 3], or one photo's rows averaged, float32 [1, h, W, 4].
           sides: int32 [L, 2], height and width of each level.
           scales: float32 [L], its nominal scale.
+
+        Returns:
+          float32 [N, 7]: place in the batch, x0, y0, x1, y1 in pixels of the photo itself, score, level.
         """
         found = []
         for level, photos in enumerate(sources):
@@ -225,7 +241,9 @@ class FaceDetector:
             for picture, mine in zip(pictures, np.split(sure, ends[1:-1]), strict=True)
         ]
 
-    def _on_patches(self, network: Callable, weights: networks.Weights, side: int):
+    def _on_patches(
+        self, network: Callable, weights: networks.Weights, side: int
+    ) -> "tf.types.experimental.GenericFunction":
         """A network as a graph over float32 [N, side, side, 4] patches."""
         signature = [tf.TensorSpec([None, side, side, 4], tf.float32)]
         return tf.function(

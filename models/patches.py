@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-# Pillow spreads a large image over several blocks of memory. In one block it can be read in place.
+# Pillow spreads a large image over several blocks of memory; in one it can be read in place. Holds for the process.
 Image.core.set_block_size(2**31 - 4096)
 
 BEYOND = 127.5  # grey level outside the photo: what the networks take for 0
@@ -12,7 +12,7 @@ _AT_ONCE = 65536  # samples worked on together, so that they stay in the process
 
 
 def pixel_words(image: Image.Image) -> np.ndarray:
-    """A photo's pixels without a copy of them.
+    """A photo's pixels, without a copy where Pillow's memory allows it.
 
     Args:
       image: Mode RGB.
@@ -20,7 +20,12 @@ def pixel_words(image: Image.Image) -> np.ndarray:
     Returns:
       uint32 [H, W]; the bytes of each are red, green, blue, and one that means nothing. It keeps the image's memory.
     """
-    values = pa.array(image).buffers()[-1]
+    try:
+        if Image.core.get_alignment() > 1:  # as an environment variable may ask for; rows are then padded
+            raise ValueError
+        values = pa.array(image).buffers()[-1]
+    except ValueError:  # several blocks after all: over 2 GB
+        values = image.convert("RGBX").tobytes()
     return np.frombuffer(values, np.uint32).reshape(image.height, image.width)
 
 

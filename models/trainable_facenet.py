@@ -10,7 +10,7 @@ import keras
 from keras import layers
 
 from celebface.models.encoder_card import INCEPTION_RESNET_V1
-from celebface.models.inception_resnet import INPUT_SIZE, inception_resnet_v1
+from celebface.models.inception_resnet import EPSILON, INPUT_SIZE, inception_resnet_v1
 
 
 def build_model(embedding_size: int) -> keras.Model:
@@ -51,7 +51,7 @@ class _KerasLayers:
         return self._normalised(layers.Dense(size, use_bias=False, name=name)(x), name)
 
     def _normalised(self, x, name: str):
-        return layers.BatchNormalization(momentum=0.995, epsilon=1e-3, scale=False, name=f"{name}_BatchNorm")(x)
+        return layers.BatchNormalization(momentum=0.995, epsilon=EPSILON, scale=False, name=f"{name}_BatchNorm")(x)
 
 
 def set_weights_by_name(model: keras.Model, weights: Mapping[str, np.ndarray]) -> None:

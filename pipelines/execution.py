@@ -164,7 +164,11 @@ def run(
     options.view_as(DirectOptions).direct_num_workers = workers
     if workers == 1 and networks:
         importlib.import_module("celebface.models.quiet_tensorflow")  # before the progress bar has the terminal
-    with tempfile.TemporaryDirectory(prefix="celebface-progress-") as folder, _worker_environment(workers, folder):
+    with (
+        # A worker may yet write its last counts while the folder goes.
+        tempfile.TemporaryDirectory(prefix="celebface-progress-", ignore_cleanup_errors=True) as folder,
+        _worker_environment(workers, folder),
+    ):
         progress.reset()
         with ProgressBar(pathlib.Path(folder), title):
             pipeline = beam.Pipeline(runner=_local_runner(options, workers), options=options)

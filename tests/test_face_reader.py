@@ -28,7 +28,7 @@ from celebface.models.faces import (
     TooManyPixels,
     TruncatedPhoto,
 )
-from celebface.models.mtcnn import Detections
+from celebface.models.mtcnn import Detections, FaceDetector
 from celebface.models.photo import Photo
 
 
@@ -451,6 +451,14 @@ def test_limits_are_those_of_the_configuration(reader, people):
     [found] = with_config(reader, limits=PhotoLimits(max_pixels=1000)).read(people[:1])
 
     assert isinstance(found, TooManyPixels)
+
+
+def test_a_strip_that_is_cheap_to_send_is_cheap_to_search(reader, monkeypatch):
+    monkeypatch.setattr(FaceDetector, "_windows_of_levels", None)  # P-Net has nothing to do
+    strip = images.encoded(images.plain(1_000_000, 20), "PNG")
+    assert len(strip) < 200_000
+
+    assert [type(found) for found in reader.read([strip])] == [NoFace]
 
 
 @pytest.mark.parametrize("size", [(4000, 60), (60, 4000), (20, 20), (1500, 20)])

@@ -47,6 +47,18 @@ def alone(detector, photos) -> list[Detections]:
     return [detector.detect([whole(photo)])[0] for photo in photos]
 
 
+@pytest.fixture(scope="module", params=["float32", "bfloat16"])
+def either(request, detector, quick) -> FaceDetector:
+    """The detector in each precision."""
+    return {"float32": detector, "bfloat16": quick}[request.param]
+
+
+@pytest.fixture(scope="module")
+def each_alone(either, photos) -> list[Detections]:
+    """The faces of each photo, detected by itself, in either precision."""
+    return [either.detect([whole(photo)])[0] for photo in photos]
+
+
 @pytest.fixture(scope="module")
 def large(photos) -> Image.Image:
     """A photo larger than those that pass P-Net in one step, three faces on it."""
@@ -311,8 +323,8 @@ def test_small_photos_may_be_scaled_in_two_steps_too(detector, photos, min_face,
 
 
 @pytest.mark.parametrize("min_face", [20, 80])
-def test_a_reduced_photo_is_scaled_in_two_steps_only_if_it_becomes_smaller(detector, photos, min_face, monkeypatch):
-    # The first level has 0.6 of the photo's rows, more than a photo decoded at half has.
+def test_a_reduced_photo_may_be_scaled_in_two_steps_too(detector, photos, min_face, monkeypatch):
+    # At 20 pixels the first level has 0.6 of the photo's rows, more than a photo decoded at half has.
     averaged = []
     average = mtcnn.average_rows
     monkeypatch.setattr(mtcnn, "average_rows", lambda *args: averaged.append(1) or average(*args))
@@ -322,30 +334,30 @@ def test_a_reduced_photo_is_scaled_in_two_steps_only_if_it_becomes_smaller(detec
 
     monkeypatch.setattr(mtcnn, "_PIXELS_AT_ONCE", 0)
     [found] = detector.detect([half])
-    assert bool(averaged) == (min_face == 80)
+    assert averaged
     check_equal(found, expected, 0.01)
 
 
 # --- neighbours -------------------------------------------------------------------------------------------------------
 
 
-def test_a_photo_does_not_depend_on_its_neighbours(detector, photos, alone):
+def test_a_photo_does_not_depend_on_its_neighbours(either, photos, each_alone):
     others = [images.plain(300, 300), Image.fromarray(images.noise(12, 300))]  # the second too narrow for any face
     order = np.random.default_rng(3).permutation(len(photos))
     batch = [others[0], *(photos[i] for i in order), others[1]]
 
-    found = detector.detect([whole(photo) for photo in batch])
+    found = either.detect([whole(photo) for photo in batch])
     assert len(found) == len(batch)
     assert len(found[0].boxes) == len(found[-1].boxes) == 0
     for position, i in enumerate(order):
-        assert same(found[position + 1], alone[i])
+        assert same(found[position + 1], each_alone[i])
 
 
-def test_copies_of_a_photo_give_the_same_faces(detector, photos, alone):
+def test_copies_of_a_photo_give_the_same_faces(either, photos, each_alone):
     crowd = len(photos) - 1
 
-    for found in detector.detect([whole(photos[crowd])] * 9):
-        assert same(found, alone[crowd])
+    for found in either.detect([whole(photos[crowd])] * 9):
+        assert same(found, each_alone[crowd])
 
 
 def test_smallest_faces_may_differ_within_a_batch(detector, photos, alone):
@@ -377,11 +389,11 @@ def test_photos_decoded_at_several_scales_may_share_a_batch(detector, photos):
     [{"_PIXELS_PER_RUN": 1}, {"_PIXELS_PER_RUN": 200_000}, {"_PATCH_RUNS": (4, 16)}],
     ids=["photo by photo", "few photos", "few patches"],
 )
-def test_the_size_of_runs_changes_nothing(detector, photos, alone, bounds, monkeypatch):
+def test_the_size_of_runs_changes_nothing(either, photos, each_alone, bounds, monkeypatch):
     for name, value in bounds.items():
         monkeypatch.setattr(mtcnn, name, value)
 
-    for found, expected in zip(detector.detect([whole(photo) for photo in photos]), alone, strict=True):
+    for found, expected in zip(either.detect([whole(photo) for photo in photos]), each_alone, strict=True):
         assert same(found, expected)
 
 
@@ -454,7 +466,8 @@ def test_runs_hold_photos_of_one_size_and_few_pixels(monkeypatch):
         (100, 60, 28.3, 1, 3),
         (100, 60, 41, 2, 2),
         (100, 60, 60, 3, 1),
-        (100, 60, 500, 3, 1),  # no more than the photo has
+        (100, 60, 61, 0, 0),  # the photo is narrower
+        (8_900_000, 20, 267_000, 0, 0),
         (1_000_000, 1_000_000, 20, 0, 32),
     ],
 )
@@ -465,6 +478,7 @@ def test_the_pyramid_is_the_ladder_less_the_levels_of_smaller_faces(width, heigh
     assert len(scales) == levels
     assert scales == tuple(pytest.approx(0.6 * 0.709**level) for level in range(first, first + levels))
     assert all(min(height, width) * scale >= 12 for scale in scales)
+    assert all(max(height, width) * scale <= 12 / 0.709 * max(height, width) / min_face for scale in scales)
     if scales and min_face < 60:
         assert 12 / scales[0] <= min_face < 12 / scales[0] / 0.709
 

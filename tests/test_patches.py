@@ -63,6 +63,24 @@ def test_a_large_image_lies_in_one_piece():
     assert np.array_equal(rgb(pixel_words(turned)), np.asarray(turned))
 
 
+def test_an_image_that_lies_otherwise_in_memory_is_copied(monkeypatch):
+    image = Image.fromarray(images.noise(37, 23))
+    monkeypatch.setattr(Image.core, "get_alignment", lambda: 64)
+    assert np.array_equal(rgb(pixel_words(image)), np.asarray(image))
+    assert not np.shares_memory(pixel_words(image), pixel_words(image))
+
+
+def test_an_image_in_several_blocks_is_copied():
+    whole = Image.core.get_block_size()
+    Image.core.set_block_size(2**20)
+    try:
+        image = Image.fromarray(images.noise(700, 600))
+    finally:
+        Image.core.set_block_size(whole)
+
+    assert np.array_equal(rgb(pixel_words(image)), np.asarray(image))
+
+
 def test_words_are_no_copy():
     image = images.plain(40, 30)
     words = pixel_words(image)

@@ -550,7 +550,7 @@ def test_a_person_written_in_two_ways_is_one_person(tmp_path):
 
 
 def test_the_other_is_named_in_one_way_whatever_the_order(tmp_path, monkeypatch):
-    monkeypatch.setattr(stage, "_ITEMS_PER_PART", 1)
+    monkeypatch.setattr(stage, "ITEMS_PER_PART", 1)
     ways = [Person.of("Madonna", "wikidata:Q1744"), Person.of("Ciccone", "wikidata:Q1744")]
     outcomes = [copies(f"/{number}.jpg", who=who)[0] for number, who in enumerate([*ways, "bob"])]
     details = set()
@@ -581,7 +581,7 @@ def test_a_lost_photo_is_not_flagged(tmp_path):
 def test_two_runs_write_the_same_bytes_whatever_the_order_and_the_batches(tmp_path, monkeypatch):
     outcomes = photos(300, crop=b"\xff\xd8" + bytes(8000))  # more than one page of crops in each file
     write(tmp_path / "1", outcomes, 3)
-    monkeypatch.setattr(stage, "_ITEMS_PER_PART", 7)
+    monkeypatch.setattr(stage, "ITEMS_PER_PART", 7)
     write(tmp_path / "2", outcomes[150:] + outcomes[:150][::-1], 3)
     parts = [len(list((tmp_path / run / "staging").iterdir())) for run in ("1", "2")]
     assert parts[0] < parts[1]

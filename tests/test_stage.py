@@ -137,7 +137,7 @@ def test_only_the_places_named_are_read(tmp_path):
 
 
 @pytest.mark.parametrize(("key", "shard"), [("", 0), ("a", 3), ("ba7816bf8f01cfea", 0)])
-def test_a_key_has_the_same_shard_on_everymachine(key, shard):
+def test_a_key_has_the_same_shard_on_every_machine(key, shard):
     assert stage.shard_of(key, 4) == shard
     assert stage.shard_of(key, 1) == 0
 

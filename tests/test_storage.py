@@ -393,7 +393,7 @@ def test_a_bucket_can_be_written_to(bucket):
     assert list(storage.list_files(bucket.uri)) == []
 
 
-def test_an_object_is_not_on_thismachine(bucket):
+def test_an_object_is_not_on_this_machine(bucket):
     with pytest.raises(storage.StorageError, match="is not on this machine"):
         storage.local_path(f"{bucket.uri}/file")
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from celebface.models.face_reader import FaceReader
 
 STAGE = "detect"
-_BATCH = 64  # photos, or about as many MiB of them
+PHOTOS_TOGETHER = 64  # or about as many MiB of them
 
 
 @dataclasses.dataclass
@@ -34,14 +34,16 @@ class DetectFaces(beam.PTransform):
     def expand(self, photos: beam.PCollection) -> Any:  # good ones, lost ones
         detected = (
             photos
-            | beam.BatchElements(min_batch_size=_BATCH, max_batch_size=_BATCH, element_size_fn=_weight)
+            | beam.BatchElements(
+                min_batch_size=PHOTOS_TOGETHER, max_batch_size=PHOTOS_TOGETHER, element_size_fn=_weight
+            )
             | beam.ParDo(_DetectFacesDoFn(self.config, self.precision)).with_outputs("lost", main="faces")
         )
         return detected.faces, detected.lost
 
 
 def _weight(photo: EncodedPhoto) -> int:
-    return min(_BATCH, 1 + (len(photo.data) >> 20))
+    return min(PHOTOS_TOGETHER, 1 + (len(photo.data) >> 20))
 
 
 class _DetectFacesDoFn(beam.DoFn):

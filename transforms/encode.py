@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from celebface.models.facenet import FaceEncoder
 
 STAGE = "encode"
-_FACES = 128  # faces that are encoded together: four full runs of the network
+FACES_TOGETHER = 128  # faces that are encoded together: four full runs of the network
 
 
 def load_card(uri: str) -> EncoderCard:
@@ -85,7 +85,7 @@ class _EncoderHandler(ModelHandler[DetectedPhoto, EmbeddedPhoto, "FaceEncoder"])
     """Encodes the faces of several photos together."""
 
     def __init__(self, encoder: str, precision: str):
-        super().__init__(min_batch_size=_FACES, max_batch_size=_FACES, element_size_fn=_weight)
+        super().__init__(min_batch_size=FACES_TOGETHER, max_batch_size=FACES_TOGETHER, element_size_fn=_weight)
         self._encoder = encoder
         self._precision = precision
         self._metrics = StageMetrics(STAGE)
@@ -118,4 +118,4 @@ class _EncoderHandler(ModelHandler[DetectedPhoto, EmbeddedPhoto, "FaceEncoder"])
 
 
 def _weight(photo: DetectedPhoto) -> int:
-    return min(_FACES, len(photo.found.faces))
+    return min(FACES_TOGETHER, len(photo.found.faces))

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import os
 import stat
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -111,12 +112,17 @@ class _ReadPhotosDoFn(beam.DoFn):
     def process(self, item: tuple[ItemRef, StoredBytes | None]):
         ref, stored = item
         self._metrics.taken()
+        start = time.perf_counter()
+        result = None
         if stored is None and "://" in ref.uri:
             self._waiting.append(self._pool.submit(self._read, ref, stored))
             if len(self._waiting) >= _OBJECTS_AT_ONCE:
-                yield self._sorted(self._waiting.popleft().result())
+                result = self._waiting.popleft().result()
         else:
-            yield self._sorted(self._read(ref, stored))
+            result = self._read(ref, stored)
+        self._metrics.spent("read", time.perf_counter() - start)
+        if result is not None:
+            yield self._sorted(result)
 
     def finish_bundle(self) -> Iterator[Any]:
         waiting, self._waiting = self._waiting, collections.deque()

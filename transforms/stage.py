@@ -22,7 +22,7 @@ from celebface.transforms.records import Outcome
 from celebface.transforms.staged import PART, StagedRow, part_name, shard_of, staging_schema
 
 STAGE = "stage"
-_ITEMS_PER_PART = 256
+ITEMS_PER_PART = 256
 _FACES_PER_PART = 2048  # of about 10 KB each
 _SECONDS_PER_PART = 15  # so much work is lost at most when a run is killed
 
@@ -70,7 +70,7 @@ class _StageOutcomesDoFn(beam.DoFn):
         progress.add({"photos": 1, "faces": outcome.faces, f"{outcome.reason or outcome.status}": 1})
         self._outcomes.append(outcome)
         self._faces += outcome.faces
-        full = len(self._outcomes) >= _ITEMS_PER_PART or self._faces >= _FACES_PER_PART
+        full = len(self._outcomes) >= ITEMS_PER_PART or self._faces >= _FACES_PER_PART
         if full or time.monotonic() - self._since > _SECONDS_PER_PART:
             yield from self._flush()
 

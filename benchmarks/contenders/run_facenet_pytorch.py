@@ -44,7 +44,7 @@ def load():
         for photos in _batches(paths):
             try:
                 faces = [crops for crops in detector(photos) if crops is not None]
-            except RuntimeError:  # no memory, or none of its boxes lies in the photo
+            except (RuntimeError, MemoryError):  # no memory, or none of its boxes lies in the photo
                 failed += len(photos)
                 continue
             if faces:
