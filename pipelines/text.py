@@ -6,11 +6,15 @@ import unicodedata
 
 def plain(text: str) -> str:
     """A name as one line without control characters, so that it cannot steer a terminal."""
+    if text.isprintable():  # nearly all are; then nothing in it steers, nor is any space but the plain one
+        return text
     return "".join(" " if character.isspace() else "\ufffd" if _steers(character) else character for character in text)
 
 
 def escaped(text: str) -> str:
     r"""A name with its control characters spelt out, as \x1b or \n, so that nothing of it is lost."""
+    if text.isprintable():
+        return text
     return "".join(
         character.encode("unicode_escape").decode("ascii") if _steers(character) else character for character in text
     )
