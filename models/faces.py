@@ -4,6 +4,7 @@ Nothing here loads TensorFlow, so that a driver can configure a run and a reader
 """
 
 import dataclasses
+import math
 
 import numpy as np
 
@@ -147,8 +148,12 @@ class QualityGate:
     min_sharpness: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.min_face_px < 1 or not 0 < self.min_confidence < 1 or self.min_sharpness < 0:
-            raise ValueError("a quality gate needs min_face_px >= 1, 0 < min_confidence < 1 and min_sharpness >= 0")
+        if self.min_face_px < 1:
+            raise ValueError(f"min_face_px must be at least 1, not {self.min_face_px}")
+        if not 0 < self.min_confidence < 1:
+            raise ValueError(f"min_confidence must lie between 0 and 1, not {self.min_confidence}")
+        if not 0 <= self.min_sharpness < math.inf:
+            raise ValueError(f"min_sharpness must be a number from 0 on, not {self.min_sharpness}")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -209,6 +209,7 @@ class FaceDetector:
         found = []
         for level, photos in enumerate(sources):
             scaled = tf.image.resize(photos, sides[level], method=tf.image.ResizeMethod.AREA)
+            # In float32 whatever the precision: scores lie close to 1, and in bfloat16 many are the same.
             offsets, probabilities = networks.pnet(scaled[..., :3], self._pnet, tf.float32)
             cells = tf.where(probabilities > _P_THRESHOLD)
             position, score = tf.cast(cells[:, 0], tf.float32), tf.gather_nd(probabilities, cells)

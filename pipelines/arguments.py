@@ -274,14 +274,14 @@ def add_reader_flags(parser: argparse.ArgumentParser, gate: QualityGate) -> None
         type=int,
         default=detector.decoded_side,
         metavar="N",
-        help="large JPEGs are decoded smaller if so many pixels are left on the longer side (default: %(default)s)",
+        help="large JPEGs are decoded smaller, down to this longer side; at least 400 (default: %(default)s)",
     )
     group.add_argument(
         "--min_confidence",
         type=float,
         default=gate.min_confidence,
         metavar="X",
-        help="least certainty of the detector, 0..1 (default: %(default)s)",
+        help="least certainty of the detector, between 0 and 1 (default: %(default)s)",
     )
     group.add_argument(
         "--min_sharpness",

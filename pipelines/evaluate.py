@@ -106,7 +106,7 @@ class Evaluation:
       no_face: Photos without a face; their pairs are judged "different".
       several_faces: Photos with more than one face.
       pairs: Pairs judged.
-      tau: The threshold asked for, or the encoder's best.
+      tau: The threshold asked for, or that of the encoder's card.
       accuracy_at_tau: Share of pairs judged rightly at it.
       accuracy_mean: Mean over the folds of the accuracy with the threshold that is best on the others; None for one
         fold.
@@ -179,7 +179,9 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         metavar="FILE",
         help="lines 'name i j' (one person) and 'name i name j' (two), tabs between",
     )
-    parser.add_argument("--tau", type=float, metavar="D", help="threshold to judge at (default: the encoder's best)")
+    parser.add_argument(
+        "--tau", type=float, metavar="D", help="threshold to judge at (default: that of the encoder's card)"
+    )
     parser.add_argument(
         "--folds",
         type=arguments.positive,
@@ -191,7 +193,10 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     arguments.add_encoder_flags(parser)
     arguments.add_cache_flag(parser)
     arguments.add_reader_flags(parser, _GATE)
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.tau is not None and not 0 <= args.tau <= 4:
+        parser.error(f"--tau must lie in 0..4, not {args.tau}")
+    return args
 
 
 def _evaluate(

@@ -30,7 +30,7 @@ from celebface.transforms.metrics import LOST, MICROSECONDS, NOTED
 
 _PHOTOS_WORTH_A_PROCESS = 150  # for fewer, loading TensorFlow and the networks takes longer than the work
 _OURS = ("--dry_run",)  # Beam has it too, for Dataflow, where it needs a value
-_BYTES_PER_PROCESS = 3 * 2**30  # a worker peaks at 1.7 GB, at the start; at 3.5 GB with a photo of the largest size
+_BYTES_PER_PROCESS = 3 * 2**30  # a worker peaks at 1.9 GB, at the start; at 3.5 GB with a photo of the largest size
 
 
 @dataclasses.dataclass(frozen=True)
