@@ -1,61 +1,32 @@
 """A published gallery, opened: who looks most like this face?"""
 
-import dataclasses
-import io
-import itertools
-from collections.abc import Sequence
-
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-from annoy import AnnoyIndex
 
-from celebface.indexing import annoy_index, build, calibration, publish, search, storage
+from celebface.indexing import annoy_index, build, calibration, publish, storage
 from celebface.indexing.calibration import Calibration
 from celebface.indexing.manifest import NAME as MANIFEST_NAME
 from celebface.indexing.manifest import BadBundle, Manifest
-
-_LABELS = ["identity", "identity_id", "face_id", "uri"]
-
-
-@dataclasses.dataclass(frozen=True)
-class Neighbour:
-    """The nearest face of one person.
-
-    Attributes:
-      identity: The person's name.
-      identity_id: Which person of that name.
-      distance: D = squared L2 of unit vectors, 0..4.
-      face_id: The gallery's face.
-      uri: The photo it comes from.
-    """
-
-    identity: str
-    identity_id: str
-    distance: float
-    face_id: str
-    uri: str
+from celebface.indexing.searcher import Neighbour, Searcher
 
 
 class Gallery:
-    """An opened gallery version."""
+    """An opened gallery version.
 
-    def __init__(self, uri: str, manifest: Manifest, vectors: np.ndarray, labels: pa.Table, index: AnnoyIndex):
+    Attributes:
+      uri: URI of the version.
+      manifest: What it says of itself.
+      calibration: Its thresholds.
+    """
+
+    def __init__(self, uri: str, manifest: Manifest, searcher: Searcher):
         self.uri = uri
         self.manifest = manifest
         self.calibration = Calibration.from_json(storage.read_bytes(storage.join(uri, calibration.NAME)))
-        self._vectors = np.asarray(vectors)  # of a memory map each slice takes time
-        self._labels = labels.select(_LABELS).combine_chunks()  # a row of many chunks is slow to find
-        self._index = index
-        self._search_k = int(manifest.index["search_k"])
-        self._by_index = search.worth_an_index(len(vectors), self._search_k)
-        people = self._labels["identity_id"].combine_chunks().dictionary_encode()
-        self._people = people.indices.to_numpy(zero_copy_only=False)
-        self._people_count = len(people.dictionary)
+        self._searcher = searcher
 
     @staticmethod
     def open(gallery: str) -> "Gallery":
-        """Opens <root>/<name> or <root>/<name>/<version>; vectors and index are mapped, not read.
+        """Opens <root>/<name> or <root>/<name>/<version>.
 
         Raises:
           BadBundle: If it is not a whole, sound version.
@@ -69,62 +40,19 @@ class Gallery:
                 raise BadBundle(f"the gallery lacks its {name}: {version}")
             if storage.checksum(target) != (entry["sha256"], entry["bytes"]):
                 raise BadBundle(f"the gallery's {name} is not what its manifest says: {version}")
-        vectors = np.load(storage.local_path(storage.join(version, build.VECTORS)), mmap_mode="r", allow_pickle=False)
-        labels = pq.read_table(io.BytesIO(storage.read_bytes(storage.join(version, build.LABELS))))
         try:
-            index = annoy_index.load(storage.local_path(storage.join(version, build.ANNOY)), vectors)
+            return Gallery(version, manifest, Searcher.open(version, manifest.index))
         except annoy_index.BrokenIndex as error:
             raise BadBundle(f"{error}: {version}") from error
-        return Gallery(version, manifest, vectors, labels, index)
 
     def __len__(self) -> int:
-        return len(self._labels)
+        return len(self._searcher)
 
     @property
     def identities(self) -> list[str]:
         """The names of the people of the gallery, sorted."""
-        return sorted(set(self._labels["identity"].to_pylist()))
+        return self._searcher.identities
 
     def nearest_people(self, queries: np.ndarray, count: int) -> list[list[Neighbour]]:
-        """The nearest people, each by their nearest face.
-
-        Args:
-          queries: float32 [Q, d], unit rows.
-          count: People wanted for each query.
-
-        Returns:
-          For each query up to `count` people, nearest first; fewer only if the gallery has fewer.
-        """
-        queries = np.asarray(queries, np.float32)
-        count = min(count, self._people_count)
-        found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-        waiting, asked = list(range(len(queries))), max(100, 10 * count)
-        while waiting:
-            for number, (rows, beyond) in zip(waiting, self._propose(queries[waiting], asked), strict=True):
-                best, distances = search.rerank(queries[number], self._vectors, rows, len(rows))
-                first = np.sort(np.unique(self._people[best], return_index=True)[1])[:count]
-                if len(first) == count and not distances[first[-1]] >= beyond:
-                    found[number] = best[first], distances[first]
-            waiting = [number for number in waiting if number not in found]
-            asked *= 4  # one person fills the neighbourhood: look further
-        return self._neighbours([found[number] for number in range(len(queries))])
-
-    def _propose(self, queries: np.ndarray, asked: int) -> list[tuple[np.ndarray, float]]:
-        """Rows to look at for each query, and a D within which there is no other; the index is trusted in that."""
-        if asked >= len(self):
-            return [(np.arange(len(self)), np.inf)] * len(queries)
-        if not self._by_index:
-            return search.shortlists(queries, self._vectors, asked)
-        effort = max(self._search_k, asked)
-        return [(search.candidates(self._index, query, asked, effort), np.inf) for query in queries]
-
-    def _neighbours(self, found: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[list[Neighbour]]:
-        """Names the rows found for each query."""
-        if not found:
-            return []
-        labels = self._labels.take(np.concatenate([rows for rows, _ in found])).to_pydict()
-        distances = np.concatenate([distances for _, distances in found]).tolist()
-        neighbours = map(
-            Neighbour, labels["identity"], labels["identity_id"], distances, labels["face_id"], labels["uri"]
-        )
-        return [list(itertools.islice(neighbours, len(rows))) for rows, _ in found]
+        """The nearest people; see `Searcher.nearest_people`."""
+        return self._searcher.nearest_people(queries, count)

@@ -2,22 +2,20 @@
 
 import collections
 import dataclasses
-import hashlib
 import json
 from collections.abc import Sequence
 from typing import Any
 
 import apache_beam as beam
 
-from celebface.indexing import build as index_build
-from celebface.indexing import calibration, publish, schemas, storage
-from celebface.indexing.calibration import Calibration
+from celebface.indexing import publish, schemas, storage
 from celebface.indexing.manifest import NAME as MANIFEST_NAME
 from celebface.indexing.manifest import BadBundle, Manifest
 from celebface.models.encoder_card import BadEncoder, EncoderCard
 from celebface.models.faces import QualityGate, ReaderConfig
-from celebface.pipelines import arguments, execution, intake, plan, report, summary
+from celebface.pipelines import arguments, bundle, execution, intake, plan, report, summary
 from celebface.pipelines.arguments import Parser, UsageError
+from celebface.pipelines.bundle import Vectors
 from celebface.pipelines.intake import Intake, take_in
 from celebface.pipelines.report import LedgerCounts
 from celebface.pipelines.text import complain, plain
@@ -286,32 +284,9 @@ def _staging(config: BuildGalleryConfig, card: EncoderCard) -> str:
 
 
 def _publish(config: BuildGalleryConfig, card: EncoderCard, staging: str, ledger: LedgerCounts) -> tuple[str, Manifest]:
-    folder = _assembled(staging)
-    index = index_build.build_index(index_build.face_shards(folder), folder)
-    points = [dataclasses.asdict(point) for point in card.operating_points]
-    storage.write_bytes(storage.join(folder, calibration.NAME), Calibration.of_encoder(points, card.evidence).to_json())
-    files = {}
-    for name in storage.list_files(folder):
-        digest, size = storage.checksum(storage.join(folder, name))
-        files[name] = {"sha256": digest, "bytes": size}
-    created = report.utc_now()
-    contents = json.dumps([files[name]["sha256"] for name in sorted(files) if name != report.RUN_NAME])
-    manifest = Manifest(
-        version=publish.version_name(created, hashlib.sha256(contents.encode()).hexdigest()),
-        created=created.isoformat(),
-        encoder_id=card.encoder_id,
-        encoder=json.loads(card.to_json()),
-        preprocessing=card.preprocessing,
-        precision=config.precision,
-        dimension=card.embedding_size,
-        metric="squared L2 of unit vectors, 0..4",
-        counts={"faces": ledger.faces, "identities": index["identities"], "items": ledger.items, **ledger.statuses},
-        index=index,
-        files=files,
-        config=config.as_json(),
-        code=report.versions(),
-    )
-    return publish.publish(folder, config.gallery, manifest), manifest
+    counts = {"faces": ledger.faces, "items": ledger.items, **ledger.statuses}
+    manifest = bundle.complete(_assembled(staging), Vectors(card, config.precision), counts, config.as_json())
+    return publish.publish(_assembled(staging), config.gallery, manifest), manifest
 
 
 def _give_up(config: BuildGalleryConfig, ledger: LedgerCounts, staging: str) -> int:

@@ -10,8 +10,9 @@ import pytest
 
 from celebface.indexing import publish, search, storage
 from celebface.indexing.calibration import Calibration
-from celebface.indexing.gallery import Gallery, Neighbour
+from celebface.indexing.gallery import Gallery
 from celebface.indexing.manifest import BadBundle, Manifest
+from celebface.indexing.searcher import Neighbour
 from celebface.transforms.records import Person
 
 # People with 1 to 39 photos each, 780 faces in all: many more than are looked at for one answer.

@@ -10,8 +10,9 @@ import numpy as np
 from apache_beam.utils.shared import Shared
 
 from celebface.indexing.calibration import AMBIGUOUS_MARGIN, Verdict, similarity, verdict
-from celebface.indexing.gallery import Gallery, Neighbour
+from celebface.indexing.gallery import Gallery
 from celebface.indexing.schemas import Status
+from celebface.indexing.searcher import Neighbour
 from celebface.transforms.metrics import StageMetrics
 from celebface.transforms.records import EmbeddedPhoto, Outcome, face_id, kept_faces, printable
 

@@ -1,0 +1,65 @@
+"""The end of every build: a folder of shards becomes a version with index, thresholds and manifest."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from celebface.indexing import build, calibration, publish, storage
+from celebface.indexing.calibration import Calibration
+from celebface.indexing.manifest import Manifest
+from celebface.models.encoder_card import EncoderCard
+from celebface.pipelines import report
+
+
+@dataclasses.dataclass(frozen=True)
+class Vectors:
+    """What the vectors of a version were made by.
+
+    Attributes:
+      card: The encoder's card.
+      precision: Numeric precision.
+    """
+
+    card: EncoderCard
+    precision: str
+
+
+def complete(folder: str, vectors: Vectors, counts: Mapping[str, int], config: Mapping[str, Any]) -> Manifest:
+    """Adds index and thresholds to a folder of shards, and describes what is in it.
+
+    Args:
+      folder: Where the version is assembled.
+      vectors: What its vectors were made by.
+      counts: Items, faces, and items by status.
+      config: Of the run, for the manifest.
+
+    Returns:
+      The manifest, which `publish.publish` takes; its version is named by the contents.
+    """
+    index = build.build_index(build.face_shards(folder), folder)
+    card = vectors.card
+    points = [dataclasses.asdict(point) for point in card.operating_points]
+    storage.write_bytes(storage.join(folder, calibration.NAME), Calibration.of_encoder(points, card.evidence).to_json())
+    files = {}
+    for name in storage.list_files(folder):
+        digest, size = storage.checksum(storage.join(folder, name))
+        files[name] = {"sha256": digest, "bytes": size}
+    created = report.utc_now()
+    contents = json.dumps([files[name]["sha256"] for name in sorted(files) if name != report.RUN_NAME])
+    return Manifest(
+        version=publish.version_name(created, hashlib.sha256(contents.encode()).hexdigest()),
+        created=created.isoformat(),
+        encoder_id=card.encoder_id,
+        encoder=json.loads(card.to_json()),
+        preprocessing=card.preprocessing,
+        precision=vectors.precision,
+        dimension=card.embedding_size,
+        metric="squared L2 of unit vectors, 0..4",
+        counts={**counts, "identities": index["identities"]},
+        index=index,
+        files=files,
+        config=config,
+        code=report.versions(),
+    )
