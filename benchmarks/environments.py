@@ -138,12 +138,15 @@ FACENET_PYTORCH = Environment(
     ),
     disk_bytes=6 * 2**30,
 )
-ENVIRONMENTS = (DEEPFACE, FACENET_PYTORCH)
+INDEXES = Environment(
+    name="indexes", installs=(("faiss-cpu==1.15.1", "usearch==2.26.6", "numpy==2.4.6"),), disk_bytes=2**30
+)
+ENVIRONMENTS = (DEEPFACE, FACENET_PYTORCH)  # that turn photos into vectors
 
 
 def main() -> None:
     """Makes all environments."""
-    for environment in ENVIRONMENTS:
+    for environment in (*ENVIRONMENTS, INDEXES):
         try:
             print(f"{environment.name}: {make(environment)}")
         except CannotMake as why:
