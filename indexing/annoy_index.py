@@ -12,7 +12,7 @@ NAME = "annoy"
 FILE = "ann"
 TREES = 50
 SEED = 20150312  # arXiv's date of the FaceNet paper; any fixed number would do
-PARAMS = {"trees": TREES, "seed": SEED}
+PARAMS: Mapping[str, Any] = {"trees": TREES, "seed": SEED}
 FIRST_EFFORT = 10 * TREES
 
 # A product of matrices costs 5 ns for each face of the gallery and each query of a batch (32 to 256 queries, 10^4 to

@@ -77,7 +77,7 @@ def _remedy(found: object) -> str:
     """What to do about a gallery of another format."""
     family, _, number = FORMAT.partition("/")
     theirs, _, their_number = str(found).partition("/")
-    if theirs == family and their_number.isdigit() and int(their_number) > int(number):
+    if theirs == family and their_number.isdecimal() and int(their_number) > int(number):
         return "a newer celebface is needed"
     return "celebface build-gallery makes it anew"
 
