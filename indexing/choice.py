@@ -5,8 +5,7 @@ import time
 from typing import Any
 
 from celebface.indexing import recall
-from celebface.indexing.index import MissingLibrary
-from celebface.indexing.kinds import KINDS, IndexRequest, worth_an_index
+from celebface.indexing.kinds import KINDS, IndexRequest, missing, worth_an_index
 from celebface.indexing.parts import Parts, files_bytes, index_name, read_vectors, write_index
 from celebface.indexing.recall import Trial
 
@@ -70,10 +69,8 @@ def _why_not(name: str, faces: int) -> str:
     kind = KINDS[name]
     if kind.FILE and not worth_an_index(kind, faces, kind.FIRST_EFFORT):
         return f"to look at all {faces} faces is sooner"
-    try:
-        kind.check()
-    except MissingLibrary as error:
-        return str(error)
-    if name == "annoy" and faces > _TOO_MANY_FOR_ANNOY:
+    if why := missing(name):
+        return why
+    if name == "annoy" and faces > _TOO_MANY_FOR_ANNOY and not missing("hnsw"):
         return f"its build takes minutes for more than {_TOO_MANY_FOR_ANNOY} faces, and hnsw answers sooner"
     return ""

@@ -3,7 +3,7 @@
 import dataclasses
 
 from celebface.indexing import annoy_index, exact_index, hnsw_index
-from celebface.indexing.index import Kind
+from celebface.indexing.index import Kind, MissingLibrary
 
 AUTO = "auto"
 DEFAULT = annoy_index.NAME
@@ -33,6 +33,15 @@ class IndexRequest:
             raise ValueError(f"the kind of index must be one of {', '.join(CHOICES)}, not {self.kind}")
         if not 0 <= self.min_recall <= 1:
             raise ValueError(f"the least recall must lie between 0 and 1, not {self.min_recall}")
+
+
+def missing(kind: str) -> str:
+    """What must be installed before a kind can be used, in a sentence; empty if nothing."""
+    try:
+        KINDS[kind].check()
+    except MissingLibrary as error:
+        return str(error)
+    return ""
 
 
 def worth_an_index(kind: Kind, faces: int, effort: int) -> bool:

@@ -134,7 +134,8 @@ def measure(parts: Parts, trial: Trial) -> dict[str, Any]:
         alone.append(_seconds(parts, query) * 1e3)
     batches = {}
     for size in _BATCHES:
-        batches[str(size)] = round(size / _seconds(parts, trial.queries[-size:]), 1)
+        some = trial.queries[-size:]
+        batches[str(size)] = round(len(some) / _seconds(parts, some), 1)
     return {
         "effort": parts.effort,
         "searched": "by index" if parts.by_index else "in full",

@@ -9,8 +9,7 @@ import pathlib
 import sys
 from typing import NoReturn
 
-from celebface.indexing.index import MissingLibrary
-from celebface.indexing.kinds import AUTO, CHOICES, DEFAULT, KINDS, IndexRequest
+from celebface.indexing.kinds import AUTO, CHOICES, DEFAULT, IndexRequest, missing
 from celebface.indexing.storage import absolute
 from celebface.models.faces import DetectorConfig, QualityGate, ReaderConfig
 from celebface.models.precision import PRECISIONS, cpu_has_bfloat16
@@ -267,11 +266,8 @@ def index_request(args: argparse.Namespace) -> IndexRequest:
     Raises:
       UsageError: If the library of the kind asked for is not installed.
     """
-    try:
-        if args.index_kind != AUTO:
-            KINDS[args.index_kind].check()
-    except MissingLibrary as error:
-        raise UsageError(str(error)) from error
+    if args.index_kind != AUTO and (why := missing(args.index_kind)):
+        raise UsageError(why)
     return IndexRequest(args.index_kind, args.min_recall, args.max_latency_ms, args.index_parts)
 
 

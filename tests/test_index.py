@@ -13,7 +13,7 @@ VECTORS = fakes.unit_vectors(300, 16)
 
 
 class RightIndex:
-    """Answers rightly; `spoil` turns the rows of an answer, one longer than asked for, into what a broken index gives."""
+    """Answers rightly; `spoil` turns the rows of an answer, and the next one, into what a broken index gives."""
 
     def __init__(self, spoil):
         self._spoil = spoil

@@ -72,7 +72,10 @@ def test_a_missing_field_is_refused(manifest, field):
         {"files": {"index/faces.ann": {"sha256": "00"}}},
         {"files": {"index/faces.ann": {"bytes": 1}}},
         {"index": {}},
-        *({"index": {name: value for name, value in fakes.INDEX.items() if name != left_out}} for left_out in fakes.INDEX),
+        *(
+            {"index": {name: value for name, value in fakes.INDEX.items() if name != left_out}}
+            for left_out in fakes.INDEX
+        ),
         {"index": {**fakes.INDEX, "effort": "much"}},
         {"index": {**fakes.INDEX, "effort": None}},
         {"index": {**fakes.INDEX, "effort": -1}},
