@@ -287,7 +287,7 @@ def main(argv: Sequence[str]) -> int:
         return _give_up(config, f"{error}; the same command goes on from here, with other flags of the index", staging)
     storage.delete_tree(staging)
     out.print(summary.people_table(_people(version)))
-    out.print(summary.index_line(manifest.index), markup=False)
+    summary.print_index(out, manifest.index)
     out.print(f"published {plain(version)}", markup=False)
     return 0
 

@@ -106,8 +106,7 @@ def main(argv: Sequence[str]) -> int:
         return 1
     version = publish.publish(staging, config.gallery, done)
     storage.delete_tree(staging)
-    out.print(summary.measured_table(done.index["measured"]))
-    out.print(summary.index_line(done.index), markup=False)
+    summary.print_index(out, done.index)
     out.print(f"published {plain(version)}", markup=False)
     return 0
 

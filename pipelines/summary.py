@@ -62,25 +62,25 @@ def _times(report: RunReport) -> str:
     return ", ".join([processes, *parts])
 
 
-def index_line(index: Mapping[str, Any]) -> str:
-    """How good an index is, by its entry in the manifest."""
+def print_index(out: Console, index: Mapping[str, Any]) -> None:
+    """How good an index is, by its entry in the manifest, and what else was tried."""
+    measured = [row for row in index["measured"] if "not_tried" not in row]
+    if len(measured) > 1:
+        out.print(_measured_table(measured))
+    for row in index["measured"]:
+        if "not_tried" in row:
+            out.print(f"index {row['kind']} was not tried: {row['not_tried']}", markup=False)
     parts = f" in {index['parts']} parts" if index["parts"] > 1 else ""
-    return (
-        f"index {index['kind']}{parts}, recall@1 {index['recall_at_1']:.4f}, recall@10 {index['recall_at_10']:.4f}, "
-        f"p99 {index['p99_ms']:.3g} ms"
-    )
+    recalls = f"recall@1 {index['recall_at_1']:.4f}, recall@10 {index['recall_at_10']:.4f}"
+    out.print(f"index {index['kind']}{parts}, {recalls}, p99 {index['p99_ms']:.3g} ms", markup=False)
 
 
-def measured_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """The kinds of index that were measured, and why others were not."""
+def _measured_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     table = Table(box=None, pad_edge=False)
-    table.add_column("kind")
+    table.add_column("index")
     for name in ("effort", "recall@1", "recall@10", "p50 ms", "p99 ms", "128 at once", "1000 at once", "MB", "build s"):
         table.add_column(name, justify="right")
     for row in rows:
-        if "not_tried" in row:
-            table.add_row(row["kind"], Text(f"not tried: {row['not_tried']}", style="dim"))
-            continue
         rates = [f"{row['queries_per_second'][size]:.0f}/s" for size in ("128", "1000")]
         recalls = [f"{row[name]:.4f}" for name in ("recall_at_1", "recall_at_10")]
         times = [f"{row[name]:.3g}" for name in ("p50_ms", "p99_ms")]
