@@ -39,16 +39,19 @@ def choose(folder: str, number: int, parts: int, request: IndexRequest) -> tuple
     trial = None
     for name in KINDS:
         if why := _why_not(name, faces):
-            table.append({"kind": name, "not_tried": why})
+            table.append({"kind": name, "left_out": why})
             continue
         start = time.perf_counter()
         write_index(folder, name, number, parts)
         seconds = time.perf_counter() - start
         opened = Parts.of_part(folder, name, number, parts)
         trial = trial or Trial.of(opened)
-        size = files_bytes(folder, name, [number], parts)
-        table.append(recall.report(opened, name, trial, request, size, seconds))
-    good = [row for row in table if "not_tried" not in row and recall.meets(row, request)]
+        row = recall.report(opened, name, trial, request, files_bytes(folder, name, [number], parts), seconds)
+        if KINDS[name].FILE and not opened.by_index:
+            why = f"to look at all {faces} faces is sooner than recall {request.min_recall:g} by it"
+            row = {"kind": name, "left_out": why, "build_seconds": row["build_seconds"]}
+        table.append(row)
+    good = [row for row in table if "left_out" not in row and recall.meets(row, request)]
     chosen = pick(good) if good else ""
     for name in KINDS:
         path = os.path.join(folder, index_name(name, number, parts))

@@ -96,10 +96,16 @@ class Labels:
         parts, places = self.places(rows)
         groups = places // _ROWS_PER_GROUP
         found: list[tuple[str, ...]] = [()] * len(rows)
-        for number in np.lexsort((places, parts)).tolist():  # each group is read once, whatever order they come in
-            table = self._group(int(parts[number]), int(groups[number]))
-            place = int(places[number]) % _ROWS_PER_GROUP
-            found[number] = tuple(table[column][place].as_py() for column in columns)
+        order = np.lexsort((places, parts))  # each group is read once, whatever order they come in
+        in_group = (places % _ROWS_PER_GROUP)[order].tolist()
+        last, arrays = None, []
+        for number, part, group, place in zip(
+            order.tolist(), parts[order].tolist(), groups[order].tolist(), in_group, strict=True
+        ):
+            if (part, group) != last:
+                last, table = (part, group), self._group(part, group)
+                arrays = [table[column].chunk(0) for column in columns]
+            found[number] = tuple(array[place].as_py() for array in arrays)
         return found
 
     def _group(self, part: int, group: int) -> pa.Table:

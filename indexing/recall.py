@@ -15,6 +15,8 @@ AT = 10
 _QUERIES = 1000
 _ALONE = 200  # of them asked one by one; 2 are slower than the 99th percentile
 _BATCHES = (128, 1000)
+_TIMES = 3
+_ENOUGH_SECONDS = 2.0
 _SEED = 7
 _FOR_MEAN = 10_000
 
@@ -135,7 +137,7 @@ def measure(parts: Parts, trial: Trial) -> dict[str, Any]:
     batches = {}
     for size in _BATCHES:
         some = trial.queries[-size:]
-        batches[str(size)] = round(len(some) / _seconds(parts, some), 1)
+        batches[str(size)] = round(len(some) / _least_seconds(parts, some), 1)
     return {
         "effort": parts.effort,
         "searched": "by index" if parts.by_index else "in full",
@@ -145,6 +147,14 @@ def measure(parts: Parts, trial: Trial) -> dict[str, Any]:
         "p99_ms": round(float(np.percentile(alone, 99)), 4),
         "queries_per_second": batches,
     }
+
+
+def _least_seconds(parts: Parts, queries: np.ndarray) -> float:
+    """Of a few times; what else the machine does makes it slower, never faster."""
+    times: list[float] = []
+    while len(times) < _TIMES and sum(times) < _ENOUGH_SECONDS:
+        times.append(_seconds(parts, queries))
+    return min(times)
 
 
 def _seconds(parts: Parts, queries: np.ndarray) -> float:
@@ -166,6 +176,6 @@ def too_low(table: Sequence[dict[str, Any]], request: IndexRequest) -> RecallToo
         f"{row['kind']} has recall@1 {row['recall_at_1']:.4f}, recall@10 {row['recall_at_10']:.4f}, "
         f"p99 {row['p99_ms']:.3g} ms"
         for row in table
-        if "not_tried" not in row
+        if "left_out" not in row
     ]
     return RecallTooLow(f"no index meets recall {request.min_recall:g}{within}: {'; '.join(measured)}")

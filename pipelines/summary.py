@@ -64,12 +64,12 @@ def _times(report: RunReport) -> str:
 
 def print_index(out: Console, index: Mapping[str, Any]) -> None:
     """How good an index is, by its entry in the manifest, and what else was tried."""
-    measured = [row for row in index["measured"] if "not_tried" not in row]
+    measured = [row for row in index["measured"] if "left_out" not in row]
     if len(measured) > 1:
         out.print(_measured_table(measured))
     for row in index["measured"]:
-        if "not_tried" in row:
-            out.print(f"index {row['kind']} was not tried: {row['not_tried']}", markup=False)
+        if "left_out" in row:
+            out.print(f"index {row['kind']} was left out: {row['left_out']}", markup=False)
     parts = f" in {index['parts']} parts" if index["parts"] > 1 else ""
     recalls = f"recall@1 {index['recall_at_1']:.4f}, recall@10 {index['recall_at_10']:.4f}"
     out.print(f"index {index['kind']}{parts}, {recalls}, p99 {index['p99_ms']:.3g} ms", markup=False)

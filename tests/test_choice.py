@@ -84,18 +84,29 @@ def test_where_none_meets_what_is_asked_for_nothing_is_left(tmp_path, rates):
 def test_what_cannot_win_is_not_built(tmp_path):
     entry = built(tmp_path)
     assert entry["kind"] == "exact"
-    assert [row.get("not_tried") for row in entry["measured"]] == [None, *["to look at all 300 faces is sooner"] * 2]
+    assert [row.get("left_out") for row in entry["measured"]] == [None, *["to look at all 300 faces is sooner"] * 2]
+
+
+def test_what_takes_longer_than_to_look_at_all_faces_is_left_out(tmp_path, rates, monkeypatch):
+    rates.update(exact=1, annoy=5, hnsw=2)
+    monkeypatch.setattr(annoy_index, "FIRST_EFFORT", 1)
+    monkeypatch.setattr(annoy_index, "FACES_PER_EFFORT", 250)
+    entry = built(tmp_path)
+    assert entry["kind"] == "hnsw"
+    annoy = entry["measured"][1]
+    assert annoy.pop("build_seconds") > 0
+    assert annoy == {"kind": "annoy", "left_out": "to look at all 300 faces is sooner than recall 0.99 by it"}
 
 
 def test_what_is_not_installed_or_takes_too_long_is_not_built(tmp_path, rates, monkeypatch):
     monkeypatch.setattr(choice, "_TOO_MANY_FOR_ANNOY", 299)
     _, annoy, hnsw = built(tmp_path)["measured"]
-    assert annoy["not_tried"] == "its build takes minutes for more than 299 faces, and hnsw answers sooner"
-    assert "not_tried" not in hnsw
+    assert annoy["left_out"] == "its build takes minutes for more than 299 faces, and hnsw answers sooner"
+    assert "left_out" not in hnsw
     monkeypatch.setitem(sys.modules, "usearch.index", None)
     _, annoy, hnsw = built(tmp_path)["measured"]
-    assert "not_tried" not in annoy  # without hnsw it is the only one that may win
-    assert "needs usearch" in hnsw["not_tried"]
+    assert "left_out" not in annoy  # without hnsw it is the only one that may win
+    assert "needs usearch" in hnsw["left_out"]
 
 
 def test_a_gallery_in_parts_goes_by_its_first(tmp_path, rates):
