@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from celebface.indexing import annoy_index, build, calibration, publish, storage
+from celebface.indexing import calibration, parts, publish, storage
 from celebface.indexing.calibration import Calibration
+from celebface.indexing.index import BrokenIndex
 from celebface.indexing.manifest import NAME as MANIFEST_NAME
 from celebface.indexing.manifest import BadBundle, Manifest
 from celebface.indexing.searcher import Neighbour, Searcher
@@ -33,16 +34,16 @@ class Gallery:
         """
         version = publish.find_version(gallery)
         manifest = Manifest.from_json(storage.read_bytes(storage.join(version, MANIFEST_NAME)))
-        for name in (build.VECTORS, build.LABELS, build.ANNOY, calibration.NAME):
-            entry = manifest.files.get(name)
-            target = storage.join(version, name)
-            if entry is None or not storage.exists(target):
-                raise BadBundle(f"the gallery lacks its {name}: {version}")
-            if storage.checksum(target) != (entry["sha256"], entry["bytes"]):
-                raise BadBundle(f"the gallery's {name} is not what its manifest says: {version}")
         try:
+            for name in (*parts.file_names(manifest.index["kind"], manifest.index["parts"]), calibration.NAME):
+                entry = manifest.files.get(name)
+                target = storage.join(version, name)
+                if entry is None or not storage.exists(target):
+                    raise BadBundle(f"the gallery lacks its {name}: {version}")
+                if storage.checksum(target) != (entry["sha256"], entry["bytes"]):
+                    raise BadBundle(f"the gallery's {name} is not what its manifest says: {version}")
             return Gallery(version, manifest, Searcher.open(version, manifest.index))
-        except annoy_index.BrokenIndex as error:
+        except BrokenIndex as error:
             raise BadBundle(f"{error}: {version}") from error
 
     def __len__(self) -> int:

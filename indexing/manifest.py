@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-FORMAT = "celebface-gallery/1"
+FORMAT = "celebface-gallery/2"
 NAME = "manifest.json"
 
 
@@ -27,7 +27,8 @@ class Manifest:
       dimension: Length of a vector.
       metric: What distances are.
       counts: faces, identities, items, and items by ledger status.
-      index: Kind, trees, seed, search_k, and the recall measured.
+      index: Kind, parameters, effort, parts, machine, and what was measured: recall, latency, the table of all the
+        kinds tried.
       files: For each file its sha256 and bytes, by name relative to the version.
       config: The run's configuration.
       code: Versions of celebface and of the libraries that decide results.
@@ -62,7 +63,9 @@ class Manifest:
             body = json.loads(data)
             found = body.pop("format")
             if found != FORMAT:
-                raise BadBundle(f"the gallery has the format {found}, this version of celebface reads {FORMAT}")
+                raise BadBundle(
+                    f"the gallery has the format {found}, this version of celebface reads {FORMAT}: {_remedy(found)}"
+                )
             manifest = Manifest(**body)
             _check_what_readers_use(manifest)
             return manifest
@@ -70,7 +73,19 @@ class Manifest:
             raise BadBundle(f"the gallery's manifest cannot be read: {error}") from error
 
 
+def _remedy(found: object) -> str:
+    """What to do about a gallery of another format."""
+    family, _, number = FORMAT.partition("/")
+    theirs, _, their_number = str(found).partition("/")
+    if theirs == family and their_number.isdecimal() and int(their_number) > int(number):
+        return "a newer celebface is needed"
+    return "celebface build-gallery makes it anew"
+
+
 def _check_what_readers_use(manifest: Manifest) -> None:
-    int(manifest.index["search_k"])
+    index = manifest.index
+    if int(index["parts"]) < 1 or int(index["effort"]) < 0:
+        raise ValueError("an index has one part or more, and no negative effort")
+    _ = str(index["kind"]), dict(index["params"]), dict(index["built_on"])
     for entry in manifest.files.values():
         _ = entry["sha256"], entry["bytes"]

@@ -1,48 +1,40 @@
-"""Nearest rows of a matrix of unit vectors: candidates of one kind or another, ranked by exact distances."""
+"""Nearest rows of a matrix of unit vectors: chosen by products of matrices, ranked by exact distances."""
 
 import numpy as np
-from annoy import AnnoyIndex
 
-# Which way is the faster, by gallery: a product of matrices costs 5 ns for each face of the gallery and each query of a
-# batch (32 to 256 queries, 10^4 to 10^6 faces; 25 to 36 ns for a query alone), Annoy 60 to 150 ns for each node of
-# search_k, on one core of a Xeon with AVX-512. The size of a batch must not decide: answers would depend on it.
-_FACES_PER_NODE = 16
+_CELLS = 2**20  # of a product, 4 MB: what is multiplied is still in the cache when it is looked through
+_ROWS = 4096  # measured at once, 2 MB of 128 numbers each
+_NOBODY = np.uint64(2**64 - 1)  # a key after all others; see `ranked`
 
-_CELLS = 2**20  # of a product, 4 MB: what is multiplied is still in the cache when it is sorted
-
-# How far a squared distance by a product or by `rerank` may be from the true one. Sums of 128 products of float32 err
-# by less than 1e-5, and unit vectors are as long as float32 can tell.
+# How far a squared distance by a product or by `squared_distances` may be from the true one. Sums of 128 products of
+# float32 err by less than 1e-5, and unit vectors are as long as float32 can tell.
 _ROUNDING = 1e-4
 
 
-def worth_an_index(faces: int, search_k: int) -> bool:
-    """Whether an index that looks at `search_k` nodes is faster, batch by batch, than to look at all faces."""
-    return faces > _FACES_PER_NODE * search_k
-
-
-def nearest_exact(query: np.ndarray, vectors: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """The true nearest rows; see `rerank`."""
-    return rerank(query, vectors, np.arange(len(vectors)), count)
-
-
-def nearest_of_each(queries: np.ndarray, vectors: np.ndarray, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """What `nearest_exact` gives for each of several queries, sooner.
+def nearest_exact(queries: np.ndarray, vectors: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The true nearest rows of each query.
 
     Args:
       queries: float32 [Q, d], unit rows.
       vectors: float32 [N, d], unit rows, at least one.
       count: How many to return of each at most, at least 1.
+
+    Returns:
+      Rows, int64 [Q, min(count, N)], nearest first, equals by row; and their D, float32.
     """
-    answers = []
-    for query, (rows, beyond) in zip(queries, shortlists(queries, vectors, 2 * count), strict=True):
-        best, distances = rerank(query, vectors, rows, count)
-        if distances[-1] >= beyond:  # so many are equally near that others may be among them
-            best, distances = nearest_exact(query, vectors, count)
-        answers.append((best, distances))
-    return answers
+    wanted = min(count, len(vectors))
+    rows, distances = np.empty((len(queries), wanted), np.int64), np.empty((len(queries), wanted), np.float32)
+    waiting, asked = np.arange(len(queries)), 2 * wanted
+    while len(waiting):
+        chosen, beyond = shortlists(queries[waiting], vectors, asked)
+        best, found = rerank(queries[waiting], vectors, chosen)
+        rows[waiting], distances[waiting] = best[:, :wanted], found[:, :wanted]
+        waiting = waiting[found[:, wanted - 1] >= beyond]  # so many are equally near that others may be among them
+        asked *= 8
+    return rows, distances
 
 
-def shortlists(queries: np.ndarray, vectors: np.ndarray, count: int) -> list[tuple[np.ndarray, float]]:
+def shortlists(queries: np.ndarray, vectors: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Chooses rows for each query by products of matrices.
 
     The last bits of a product depend on what else is multiplied with it, so it only chooses; `rerank` measures.
@@ -53,42 +45,116 @@ def shortlists(queries: np.ndarray, vectors: np.ndarray, count: int) -> list[tup
       count: How many to choose.
 
     Returns:
-      For each query the rows, int64 [min(count, N)], in no order; and a D than which `rerank` would give no other row
-      a smaller one, infinite if there is no other.
+      Rows, int64 [Q, min(count, N)], in no order; and for each query a D than which `rerank` would give no other row a
+      smaller one, infinite if there is no other: float64 [Q].
     """
-    cosines = np.empty((len(queries), 0), np.float32)
-    rows = np.empty((len(queries), 0), np.int64)
-    block = max(count, _CELLS // max(1, len(queries)))
-    for start in range(0, len(vectors), block):
-        more = queries @ vectors[start : start + block].T
-        numbers = np.broadcast_to(np.arange(start, start + more.shape[1]), more.shape)
-        cosines, rows = np.concatenate([cosines, more], axis=1), np.concatenate([rows, numbers], axis=1)
-        if cosines.shape[1] > count:
-            chosen = np.argpartition(cosines, -count, axis=1)[:, -count:]
-            cosines, rows = np.take_along_axis(cosines, chosen, axis=1), np.take_along_axis(rows, chosen, axis=1)
-    if rows.shape[1] == len(vectors):
-        return [(mine, np.inf) for mine in rows]
-    return [(mine, 2 - 2 * float(least) - _ROUNDING) for mine, least in zip(rows, cosines.min(axis=1), strict=True)]
+    total = len(vectors)
+    if count >= total or not len(queries):
+        rows = np.broadcast_to(np.arange(total), (len(queries), total))[:, :count]
+        return rows.copy(), np.full(len(queries), np.inf)
+    block = max(2 * count, _CELLS // len(queries))
+    best = _Best(queries @ vectors[:block].T, count)
+    for start in range(block, total, block):
+        best.add(queries @ vectors[start : start + block].T, start)
+    best.settle()
+    return best.rows, 2 - 2 * best.floor.astype(np.float64) - _ROUNDING
 
 
-def candidates(index: AnnoyIndex, query: np.ndarray, count: int, search_k: int) -> np.ndarray:
-    """Rows that an Annoy index proposes, at least `count` of them if it finds so many."""
-    return np.array(index.get_nns_by_vector(query.tolist(), count, search_k=search_k), np.int64)
+class _Best:
+    """The largest cosines so far. Of a new block only what is above the least of them is touched."""
+
+    def __init__(self, cosines: np.ndarray, count: int):
+        self._count = min(count, cosines.shape[1])
+        self._cosines, self.rows = cosines, np.broadcast_to(np.arange(cosines.shape[1]), cosines.shape)
+        self._waiting: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        self._many = 0
+        self._keep()
+
+    def _keep(self) -> None:
+        if self._cosines.shape[1] > self._count:
+            chosen = np.argpartition(self._cosines, -self._count, axis=1)[:, -self._count :]
+            self._cosines = np.take_along_axis(self._cosines, chosen, axis=1)
+            self.rows = np.take_along_axis(self.rows, chosen, axis=1)
+        self.floor = self._cosines.min(axis=1)
+
+    def add(self, cosines: np.ndarray, start: int) -> None:
+        """Takes the cosines of the rows from `start` on, float32 [Q, B]."""
+        places = np.flatnonzero(cosines > self.floor[:, None])
+        of, columns = np.divmod(places, cosines.shape[1])
+        self._waiting.append((of, columns + start, cosines.ravel()[places]))
+        self._many += len(places)
+        if self._many > self._cosines.size // 2:
+            self.settle()
+
+    def settle(self) -> None:
+        """Puts what has waited among the others."""
+        if not self._many:
+            return
+        of, rows, cosines = map(np.concatenate, zip(*self._waiting, strict=True))
+        self._waiting, self._many = [], 0
+        order = np.argsort(of, kind="stable")
+        of = of[order]
+        counts = np.bincount(of, minlength=len(self.floor))
+        column = np.arange(len(of)) - np.repeat(np.cumsum(counts) - counts, counts)
+        more = np.full((len(self.floor), counts.max()), -np.inf, np.float32)
+        numbers = np.zeros(more.shape, np.int64)
+        more[of, column], numbers[of, column] = cosines[order], rows[order]
+        self._cosines = np.concatenate([self._cosines, more], axis=1)
+        self.rows = np.concatenate([self.rows, numbers], axis=1)
+        self._keep()
 
 
-def rerank(query: np.ndarray, vectors: np.ndarray, rows: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Orders candidate rows by their exact distance.
+def squared_distances(queries: np.ndarray, vectors: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Measures rows by differences, which do not depend on what else is measured.
 
     Args:
-      query: float32 [d], unit length.
-      vectors: float32 [N, d], unit rows.
-      rows: int [M], candidates.
-      count: How many to return at most.
+      queries: float32 [Q, d].
+      vectors: float32 [N, d].
+      rows: int64 [Q, K]; -1 where there is none.
 
     Returns:
-      The best rows, int64 [K], equals by row number; and their D = squared L2, float32 [K], 0..4.
+      D, float32 [Q, K]; infinite where there is no row.
     """
-    difference = vectors[rows] - query
-    distances = np.einsum("nd,nd->n", difference, difference)
-    order = np.lexsort((rows, distances))[:count]
-    return rows[order], distances[order].astype(np.float32)
+    flat = rows.ravel()
+    distances = np.empty(len(flat), np.float32)
+    for start in range(0, len(flat), _ROWS):
+        some = flat[start : start + _ROWS]
+        difference = vectors.take(np.maximum(some, 0), axis=0)
+        difference -= queries.take(np.arange(start, start + len(some)) // rows.shape[1], axis=0)
+        distances[start : start + len(some)] = np.einsum("nd,nd->n", difference, difference)
+    distances[flat < 0] = np.inf
+    return distances.reshape(rows.shape)
+
+
+def keys(distances: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Numbers that sort by distance, equals by row: the bits of a float that is not negative grow with it.
+
+    Args:
+      distances: float32, 0 or more, or infinite.
+      rows: int64, below 2^32; -1 where there is none.
+    """
+    together = distances.astype(np.float32).view(np.uint32).astype(np.uint64) << np.uint64(32) | rows.astype(np.uint64)
+    return np.where(rows < 0, _NOBODY, together)
+
+
+def ranked(sorted_keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The rows, int64, and distances, float32, of keys; -1 and infinite where there is none."""
+    nobody = sorted_keys == _NOBODY
+    rows = (sorted_keys & np.uint64(2**32 - 1)).astype(np.int64)
+    distances = (sorted_keys >> np.uint64(32)).astype(np.uint32).view(np.float32)
+    return np.where(nobody, -1, rows), np.where(nobody, np.float32(np.inf), distances)
+
+
+def rerank(queries: np.ndarray, vectors: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Orders each query's candidates by their exact distance.
+
+    Args:
+      queries: float32 [Q, d], unit rows.
+      vectors: float32 [N, d], unit rows, N below 2^32.
+      rows: int64 [Q, K], candidates; -1 where there is none.
+
+    Returns:
+      Rows, int64 [Q, K], nearest first, equals by row number, -1 after the last; and their D = squared L2, 0..4,
+      float32 [Q, K].
+    """
+    return ranked(np.sort(keys(squared_distances(queries, vectors, rows), rows), axis=1))

@@ -1,19 +1,17 @@
 """Who of a gallery's people is nearest: the index of a folder, opened."""
 
 import dataclasses
-import io
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-from annoy import AnnoyIndex
 
-from celebface.indexing import annoy_index, build, search, storage
+from celebface.indexing import storage
+from celebface.indexing.parts import Parts
 
-_LABELS = ["identity", "identity_id", "face_id", "uri"]
+ASKED = 100  # faces looked for, at least, that enough people are among them
+_CELLS = 2**22  # candidates at once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,18 +33,14 @@ class Neighbour:
     uri: str
 
 
-class Searcher:
-    """Vectors, labels and index of a folder."""
+_LABELS = ["identity", "identity_id", "face_id", "uri"]
 
-    def __init__(self, vectors: np.ndarray, labels: pa.Table, index: AnnoyIndex, search_k: int):
-        self._vectors = np.asarray(vectors)  # of a memory map each slice takes time
-        self._labels = labels.select(_LABELS).combine_chunks()  # a row of many chunks is slow to find
-        self._index = index
-        self._search_k = search_k
-        self._by_index = search.worth_an_index(len(vectors), search_k)
-        people = self._labels["identity_id"].combine_chunks().dictionary_encode()
-        self._people = people.indices.to_numpy(zero_copy_only=False)
-        self._people_count = len(people.dictionary)
+
+class Searcher:
+    """The people of a folder's index."""
+
+    def __init__(self, parts: Parts):
+        self._parts = parts
 
     @staticmethod
     def open(folder: str, entry: Mapping[str, Any]) -> "Searcher":
@@ -57,20 +51,17 @@ class Searcher:
           entry: The manifest's entry `index`.
 
         Raises:
-          annoy_index.BrokenIndex: If it does not find its own vectors.
+          BrokenIndex: If it does not find its own vectors, or is another machine's.
         """
-        vectors = np.load(storage.local_path(storage.join(folder, build.VECTORS)), mmap_mode="r", allow_pickle=False)
-        labels = pq.read_table(io.BytesIO(storage.read_bytes(storage.join(folder, build.LABELS))))
-        index = annoy_index.load(storage.local_path(storage.join(folder, build.ANNOY)), vectors)
-        return Searcher(vectors, labels, index, int(entry["search_k"]))
+        return Searcher(Parts.open(storage.local_path(folder), entry))
 
     def __len__(self) -> int:
-        return len(self._labels)
+        return len(self._parts)
 
     @property
     def identities(self) -> list[str]:
         """The names of the people of the gallery, sorted."""
-        return sorted(set(self._labels["identity"].to_pylist()))
+        return self._parts.labels.names()
 
     def nearest_people(self, queries: np.ndarray, count: int) -> list[list[Neighbour]]:
         """The nearest people, each by their nearest face.
@@ -80,38 +71,45 @@ class Searcher:
           count: People wanted for each query.
 
         Returns:
-          For each query up to `count` people, nearest first; fewer only if the gallery has fewer.
+          For each query up to `count` people, nearest first, equals by identity_id; fewer only if there are fewer.
         """
-        queries = np.asarray(queries, np.float32)
-        count = min(count, self._people_count)
-        found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-        waiting, asked = list(range(len(queries))), max(100, 10 * count)
-        while waiting:
-            for number, (rows, beyond) in zip(waiting, self._propose(queries[waiting], asked), strict=True):
-                best, distances = search.rerank(queries[number], self._vectors, rows, len(rows))
-                first = np.sort(np.unique(self._people[best], return_index=True)[1])[:count]
-                if len(first) == count and not distances[first[-1]] >= beyond:
-                    found[number] = best[first], distances[first]
-            waiting = [number for number in waiting if number not in found]
+        queries = np.ascontiguousarray(queries, np.float32)
+        count = min(count, self._parts.labels.people)
+        rows, distances = np.empty((len(queries), count), np.int64), np.empty((len(queries), count), np.float32)
+        waiting, asked = np.arange(len(queries)), max(ASKED, 10 * count)
+        while len(waiting):
+            left = []
+            for start in range(0, len(waiting), max(1, _CELLS // asked)):
+                some = waiting[start : start + max(1, _CELLS // asked)]
+                rows[some], distances[some], whole = self._people(queries[some], count, asked)
+                left.append(some[~whole])
+            waiting = np.concatenate(left)
             asked *= 4  # one person fills the neighbourhood: look further
-        return self._neighbours([found[number] for number in range(len(queries))])
+        return self._neighbours(rows, distances)
 
-    def _propose(self, queries: np.ndarray, asked: int) -> list[tuple[np.ndarray, float]]:
-        """Rows to look at for each query, and a D within which there is no other; the index is trusted in that."""
-        if asked >= len(self):
-            return [(np.arange(len(self)), np.inf)] * len(queries)
-        if not self._by_index:
-            return search.shortlists(queries, self._vectors, asked)
-        effort = max(self._search_k, asked)
-        return [(search.candidates(self._index, query, asked, effort), np.inf) for query in queries]
+    def _people(self, queries: np.ndarray, count: int, asked: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The nearest face of each of the nearest people, [Q, count] as far as found, and whether they are all."""
+        rows, distances, beyond = self._parts.nearest(queries, asked)
+        people = self._parts.labels.people_of(rows)
+        order = np.argsort(people, axis=1, kind="stable")
+        grouped = np.take_along_axis(people, order, axis=1)
+        first_of_group = np.diff(grouped, axis=1, prepend=-1) != 0  # of those that are -1 none is
+        first = np.zeros(rows.shape, bool)
+        np.put_along_axis(first, order, first_of_group, axis=1)
+        places = np.argsort(~first, axis=1, kind="stable")[:, :count]
+        if places.shape[1] < count:
+            places = np.pad(places, ((0, 0), (0, count - places.shape[1])), mode="edge")
+        found = np.take_along_axis(distances, places, axis=1)
+        whole = (first.sum(axis=1) >= count) & ~(found[:, -1] >= beyond)
+        return np.take_along_axis(rows, places, axis=1), found, whole
 
-    def _neighbours(self, found: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[list[Neighbour]]:
+    def _neighbours(self, rows: np.ndarray, distances: np.ndarray) -> list[list[Neighbour]]:
         """Names the rows found for each query."""
-        if not found:
-            return []
-        labels = self._labels.take(np.concatenate([rows for rows, _ in found])).to_pydict()
-        distances = np.concatenate([distances for _, distances in found]).tolist()
-        neighbours = map(
-            Neighbour, labels["identity"], labels["identity_id"], distances, labels["face_id"], labels["uri"]
+        if not rows.size:
+            return [[] for _ in rows]
+        read = zip(self._parts.labels.read(rows.ravel(), _LABELS), distances.ravel().tolist(), strict=True)
+        neighbours = (
+            Neighbour(identity, identity_id, distance, face_id, uri)
+            for (identity, identity_id, face_id, uri), distance in read
         )
-        return [list(itertools.islice(neighbours, len(rows))) for rows, _ in found]
+        return [list(itertools.islice(neighbours, rows.shape[1])) for _ in rows]

@@ -9,6 +9,7 @@ import pathlib
 import sys
 from typing import NoReturn
 
+from celebface.indexing.kinds import AUTO, CHOICES, DEFAULT, IndexRequest, missing
 from celebface.indexing.storage import absolute
 from celebface.models.faces import DetectorConfig, QualityGate, ReaderConfig
 from celebface.models.precision import PRECISIONS, cpu_has_bfloat16
@@ -227,6 +228,49 @@ def stdin_place() -> str:
     return str(place)
 
 
+def add_index_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags of what is asked of a gallery's index."""
+    group = parser.add_argument_group("the index")
+    group.add_argument(
+        "--index_kind",
+        choices=CHOICES,
+        default=DEFAULT,
+        help="auto builds those that can win, measures them, and keeps the cheapest (default: %(default)s)",
+    )
+    group.add_argument(
+        "--min_recall",
+        type=ratio,
+        default=IndexRequest.min_recall,
+        metavar="X",
+        help="least share of the nearest face and of the ten nearest that is found; nothing is published below it "
+        "(default: %(default)s)",
+    )
+    group.add_argument(
+        "--max_latency_ms",
+        type=above_zero,
+        metavar="MS",
+        help="longest time for a face alone that 99 of 100 may take (default: any)",
+    )
+    group.add_argument(
+        "--index_parts",
+        type=positive,
+        default=0,
+        metavar="N",
+        help="parts that are built side by side and searched as one, at most one for each shard (default: by size)",
+    )
+
+
+def index_request(args: argparse.Namespace) -> IndexRequest:
+    """What `add_index_flags` parsed.
+
+    Raises:
+      UsageError: If the library of the kind asked for is not installed.
+    """
+    if args.index_kind != AUTO and (why := missing(args.index_kind)):
+        raise UsageError(why)
+    return IndexRequest(args.index_kind, args.min_recall, args.max_latency_ms, args.index_parts)
+
+
 def add_cache_flag(parser: argparse.ArgumentParser) -> None:
     """--cache."""
     parser.add_argument(
@@ -349,6 +393,14 @@ def ratio(text: str) -> float:
     """A number from 0 to 1, for argparse."""
     value = float(text)
     if not 0 <= value <= 1:
+        raise ValueError(text)
+    return value
+
+
+def above_zero(text: str) -> float:
+    """A number above 0, for argparse."""
+    value = float(text)
+    if not 0 < value < float("inf"):
         raise ValueError(text)
     return value
 

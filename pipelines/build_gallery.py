@@ -9,8 +9,11 @@ from typing import Any
 import apache_beam as beam
 
 from celebface.indexing import publish, schemas, storage
+from celebface.indexing.index import BrokenIndex
+from celebface.indexing.kinds import IndexRequest
 from celebface.indexing.manifest import NAME as MANIFEST_NAME
 from celebface.indexing.manifest import BadBundle, Manifest
+from celebface.indexing.recall import RecallTooLow
 from celebface.models.encoder_card import BadEncoder, EncoderCard
 from celebface.models.faces import QualityGate, ReaderConfig
 from celebface.pipelines import arguments, bundle, execution, intake, plan, report, summary
@@ -57,6 +60,7 @@ class BuildGalleryConfig:
       shards: Number of shards.
       near: Which photos are left out if another of the same person is nearly the same; see `ShardLayout`.
       max_failed_ratio: Share of rejected photos above which nothing is published.
+      index: What is asked of the index.
       dry_run: Only tell what would be asked for.
     """
 
@@ -68,6 +72,7 @@ class BuildGalleryConfig:
     shards: int
     near: str
     max_failed_ratio: float
+    index: IndexRequest
     dry_run: bool
 
     def as_json(self) -> dict[str, Any]:
@@ -158,6 +163,7 @@ def parse_args(argv: Sequence[str]) -> tuple[BuildGalleryConfig, list[str]]:
     arguments.add_source_flags(parser)
     arguments.add_web_flags(parser)
     arguments.add_reader_flags(parser, _GATE)
+    arguments.add_index_flags(parser)
     args, beam_argv = execution.parse_args(parser, argv)
     try:
         gallery = storage.absolute(storage.join(args.output_root, publish.check_name(args.name)))
@@ -186,6 +192,7 @@ def parse_args(argv: Sequence[str]) -> tuple[BuildGalleryConfig, list[str]]:
         shards=args.num_shards,
         near=args.near_duplicates,
         max_failed_ratio=args.max_failed_ratio,
+        index=arguments.index_request(args),
         dry_run=args.dry_run,
     ), beam_argv
 
@@ -269,11 +276,18 @@ def main(argv: Sequence[str]) -> int:
     )
     summary.print_counts(out, done, ledger)
     if ledger.failed_ratio > config.max_failed_ratio or not ledger.faces:
-        return _give_up(config, ledger, staging)
-    version, manifest = _publish(config, card, staging, ledger)
+        failed = f"{ledger.failed_ratio:.0%} of the photos were rejected, --max_failed_ratio is "
+        why = f"{failed}{config.max_failed_ratio:.0%}" if ledger.faces else "no photo gave a face"
+        given_up = _give_up(config, why, staging)
+        storage.delete_tree(staging)
+        return given_up
+    try:
+        version, manifest = _publish(config, card, staging, ledger, beam_argv)
+    except (RecallTooLow, BrokenIndex) as error:
+        return _give_up(config, f"{error}; the same command goes on from here, with other flags of the index", staging)
     storage.delete_tree(staging)
     out.print(summary.people_table(_people(version)))
-    out.print(f"index {manifest.index['kind']}, recall@10 {manifest.index['recall_at_10']:.4f}", markup=False)
+    summary.print_index(out, manifest.index)
     out.print(f"published {plain(version)}", markup=False)
     return 0
 
@@ -283,25 +297,22 @@ def _staging(config: BuildGalleryConfig, card: EncoderCard) -> str:
     return report.staging_folder(config.gallery, decides)
 
 
-def _publish(config: BuildGalleryConfig, card: EncoderCard, staging: str, ledger: LedgerCounts) -> tuple[str, Manifest]:
+def _publish(
+    config: BuildGalleryConfig, card: EncoderCard, staging: str, ledger: LedgerCounts, beam_argv: Sequence[str]
+) -> tuple[str, Manifest]:
     counts = {"faces": ledger.faces, "items": ledger.items, **ledger.statuses}
-    manifest = bundle.complete(_assembled(staging), Vectors(card, config.precision), counts, config.as_json())
-    return publish.publish(_assembled(staging), config.gallery, manifest), manifest
+    folder, vectors = _assembled(staging), Vectors(card, config.precision)
+    manifest = bundle.complete(folder, vectors, counts, config.as_json(), config.index, beam_argv)
+    return publish.publish(folder, config.gallery, manifest), manifest
 
 
-def _give_up(config: BuildGalleryConfig, ledger: LedgerCounts, staging: str) -> int:
+def _give_up(config: BuildGalleryConfig, why: str, staging: str) -> int:
     """Keeps the ledger where a person finds it, and publishes nothing."""
     kept = storage.join(config.gallery, f"failed-{report.utc_now():%Y%m%dT%H%M%SZ}")
     folder = _assembled(staging)
     for name in storage.list_files(folder):
         if name.startswith("ledger-") or name == report.RUN_NAME:
             storage.copy_file(storage.join(folder, name), storage.join(kept, name))
-    storage.delete_tree(staging)
-    why = (
-        f"{ledger.failed_ratio:.0%} of the photos were rejected, --max_failed_ratio is {config.max_failed_ratio:.0%}"
-        if ledger.faces
-        else "no photo gave a face"
-    )
     complain(f"celebface build-gallery: nothing was published: {why}; the ledger is in {kept}")
     return 1
 

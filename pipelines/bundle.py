@@ -3,14 +3,17 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from celebface.indexing import build, calibration, publish, storage
+from celebface.indexing import calibration, publish, storage
 from celebface.indexing.calibration import Calibration
+from celebface.indexing.kinds import IndexRequest
 from celebface.indexing.manifest import Manifest
 from celebface.models.encoder_card import EncoderCard
 from celebface.pipelines import report
+from celebface.pipelines.index_files import add_index
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +29,14 @@ class Vectors:
     precision: str
 
 
-def complete(folder: str, vectors: Vectors, counts: Mapping[str, int], config: Mapping[str, Any]) -> Manifest:
+def complete(
+    folder: str,
+    vectors: Vectors,
+    counts: Mapping[str, int],
+    config: Mapping[str, Any],
+    request: IndexRequest | None = None,
+    beam_argv: Sequence[str] = (),
+) -> Manifest:
     """Adds index and thresholds to a folder of shards, and describes what is in it.
 
     Args:
@@ -34,11 +44,19 @@ def complete(folder: str, vectors: Vectors, counts: Mapping[str, int], config: M
       vectors: What its vectors were made by.
       counts: Items, faces, and items by status.
       config: Of the run, for the manifest.
+      request: What is asked of the index; nothing in particular if None.
+      beam_argv: Beam's flags, for an index in several parts.
 
     Returns:
       The manifest, which `publish.publish` takes; its version is named by the contents.
+
+    Raises:
+      BrokenIndex: If the index fails its self-test, or its library is missing.
+      RecallTooLow: If no index meets what is asked for.
     """
-    index = build.build_index(build.face_shards(folder), folder)
+    with tempfile.TemporaryDirectory(prefix="celebface-index-") as scratch:
+        local = scratch if storage.is_stored(folder) else storage.local_path(folder)
+        index = add_index(folder if local == scratch else local, local, request or IndexRequest(), beam_argv)
     card = vectors.card
     points = [dataclasses.asdict(point) for point in card.operating_points]
     storage.write_bytes(storage.join(folder, calibration.NAME), Calibration.of_encoder(points, card.evidence).to_json())

@@ -14,6 +14,7 @@ from celebface.pipelines.text import complain
 COMMANDS = {
     "fetch-models": "get the pre-trained encoder and the sample photos",
     "build-gallery": "build a gallery of known people from their photos, and publish it",
+    "build-index": "index the faces of a published gallery anew, without its photos",
     "match": "find the people of a gallery whom the faces in photos look like",
     "evaluate": "measure verification accuracy on labelled pairs (the LFW protocol)",
 }

@@ -178,9 +178,9 @@ def versions() -> dict[str, str]:
     """Versions of what decides a run's results."""
     packages = ("celebface", "apache-beam", "keras", "mtcnn", "annoy", "numpy", "pillow", "pyarrow")
     found = {name: importlib.metadata.version(name) for name in packages}
-    for name in ("tensorflow", "tensorflow-cpu"):
+    for name, package in (("tensorflow", "tensorflow"), ("tensorflow", "tensorflow-cpu"), ("usearch", "usearch")):
         try:
-            found["tensorflow"] = importlib.metadata.version(name)
+            found[name] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
     return {**found, "python": platform.python_version()}

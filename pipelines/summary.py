@@ -1,7 +1,8 @@
 """What a person reads when a run has ended."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -59,6 +60,35 @@ def _times(report: RunReport) -> str:
     parts = [f"{work} {seconds:.1f}" for work, seconds in spent.items() if seconds >= 0.05]
     processes = f"{report.workers} process{'es' if report.workers > 1 else ''}" if report.workers else report.runner
     return ", ".join([processes, *parts])
+
+
+def print_index(out: Console, index: Mapping[str, Any]) -> None:
+    """How good an index is, by its entry in the manifest, and what else was tried."""
+    measured = [row for row in index["measured"] if "left_out" not in row]
+    if len(measured) > 1:
+        out.print(_measured_table(measured))
+    for row in index["measured"]:
+        if "left_out" in row:
+            out.print(f"index {row['kind']} was left out: {row['left_out']}", markup=False)
+    parts = f" in {index['parts']} parts" if index["parts"] > 1 else ""
+    recalls = f"recall@1 {index['recall_at_1']:.4f}, recall@10 {index['recall_at_10']:.4f}"
+    out.print(f"index {index['kind']}{parts}, {recalls}, p99 {index['p99_ms']:.3g} ms", markup=False)
+
+
+def _measured_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("index")
+    for name in ("effort", "recall@1", "recall@10", "p50 ms", "p99 ms", "128 at once", "1000 at once", "MB", "build s"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        rates = [f"{row['queries_per_second'][size]:.0f}/s" for size in ("128", "1000")]
+        recalls = [f"{row[name]:.4f}" for name in ("recall_at_1", "recall_at_10")]
+        times = [f"{row[name]:.3g}" for name in ("p50_ms", "p99_ms")]
+        effort = str(row["effort"]) if row["searched"] == "by index" else "in full"
+        table.add_row(
+            row["kind"], effort, *recalls, *times, *rates, f"{row['bytes'] / 1e6:.1f}", f"{row['build_seconds']:.1f}"
+        )
+    return table
 
 
 def people_table(people: Mapping[str, int]) -> Table:

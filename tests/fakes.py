@@ -11,6 +11,8 @@ from apache_beam.testing.test_pipeline import TestPipeline
 
 from celebface.indexing import build, calibration, publish, schemas, storage
 from celebface.indexing.calibration import Calibration
+from celebface.indexing.index import machine
+from celebface.indexing.kinds import IndexRequest
 from celebface.indexing.manifest import Manifest
 from celebface.indexing.schemas import Reason, Status
 from celebface.transforms import shard, stage
@@ -23,6 +25,9 @@ POINTS = [
     {"tau": 1.02, "false_match_rate": 1e-3, "true_match_rate": 0.976},
     {"tau": 1.29, "false_match_rate": 1e-2, "true_match_rate": 0.994},
 ]
+
+# The entry of a manifest whose index nobody opens.
+INDEX = {"kind": "annoy", "params": {"trees": 50, "seed": 1}, "effort": 500, "parts": 1, "built_on": machine()}
 
 
 # --- vectors ----------------------------------------------------------------------------------------------------------
@@ -174,20 +179,29 @@ def face_id_of(who: str | Person, number: int) -> str:
     return photo_outcome(photo_of(who, number), who).rows[0]["face_id"]
 
 
-def gallery(root: str, vectors: np.ndarray, people: Sequence[str | Person], **index: object) -> str:
+def gallery(
+    root: str,
+    vectors: np.ndarray,
+    people: Sequence[str | Person],
+    request: IndexRequest | None = None,
+    shards: int = 2,
+    **index: object,
+) -> str:
     """Publishes a gallery of one photo a vector.
 
     Args:
       root: Folder for it; the gallery is <root>/gallery.
       vectors: float32 [N, d], unit rows.
       people: Who is on each.
+      request: What is asked of its index.
+      shards: How many there are.
       **index: Entries of the manifest's index to put in place of those measured.
 
     Returns:
       URI of the version.
     """
     folder = storage.join(root, "assembled")
-    measured = build.build_index(write_shards(folder, vectors, people), folder)
+    measured = build.build_index(write_shards(folder, vectors, people, shards), folder, request)
     storage.write_bytes(storage.join(folder, calibration.NAME), Calibration.of_encoder(POINTS, "LFW").to_json())
     return publish.publish(
         folder, storage.join(root, "gallery"), manifest(folder, "v1", vectors.shape[1], {**measured, **index})
@@ -210,7 +224,7 @@ def manifest(folder: str, version: str, dimension: int = 4, index: dict[str, obj
         dimension=dimension,
         metric="squared L2 of unit vectors, 0..4",
         counts={"faces": 1, "items": 1},
-        index={"search_k": 500} if index is None else index,
+        index=INDEX if index is None else index,
         files=files,
         config={"shards": 2},
         code={"celebface": "0", "annoy": "1.17.3"},

@@ -8,7 +8,7 @@ import fakes
 import numpy as np
 import pytest
 
-from celebface.indexing import publish, search, storage
+from celebface.indexing import annoy_index, exact_index, publish, search, storage
 from celebface.indexing.calibration import Calibration
 from celebface.indexing.gallery import Gallery
 from celebface.indexing.manifest import BadBundle, Manifest
@@ -51,6 +51,10 @@ def check_same(answers: list[list[Neighbour]], expected: list[list[Neighbour]]) 
         assert [neighbour.distance for neighbour in answer] == pytest.approx(distances, abs=1e-5)
 
 
+def manifest_of(version: str) -> bytes:
+    return storage.read_bytes(storage.join(version, "manifest.json"))
+
+
 def write_manifest(version: str, **changes: object) -> None:
     name = storage.join(version, "manifest.json")
     manifest = Manifest.from_json(storage.read_bytes(name))
@@ -59,7 +63,7 @@ def write_manifest(version: str, **changes: object) -> None:
 
 @pytest.fixture(scope="module")
 def version(tmp_path_factory) -> str:
-    return fakes.gallery(str(tmp_path_factory.mktemp("galleries")), VECTORS, PEOPLE, search_k=EVERY_NODE)
+    return fakes.gallery(str(tmp_path_factory.mktemp("galleries")), VECTORS, PEOPLE, effort=EVERY_NODE)
 
 
 @pytest.fixture
@@ -80,7 +84,7 @@ def queries() -> np.ndarray:
 @pytest.fixture(params=["product", "index"])
 def way(request, monkeypatch) -> str:
     """How an opened gallery looks for faces."""
-    monkeypatch.setattr(search, "_FACES_PER_NODE", 0 if request.param == "index" else 10**9)
+    monkeypatch.setattr(annoy_index, "FACES_PER_EFFORT", 0 if request.param == "index" else 10**9)
     return request.param
 
 
@@ -97,7 +101,7 @@ def test_people_are_ranked_as_by_a_slow_search(version, queries, count):
 def test_with_the_effort_measured_the_nearest_person_is_found(version, queries, tmp_path):
     measured = Gallery.open(fakes.gallery(str(tmp_path), VECTORS, PEOPLE))
     assert measured.manifest.index["recall_at_10"] >= 0.99
-    assert measured.manifest.index["search_k"] < EVERY_NODE
+    assert measured.manifest.index["effort"] == annoy_index.FIRST_EFFORT
     first = [answer[0].identity for answer in measured.nearest_people(queries[:20], 1)]
     assert first == [slow_nearest_people(query, VECTORS, PEOPLE)[0].identity for query in queries[:20]]
 
@@ -109,7 +113,7 @@ def test_a_person_with_hundreds_of_near_faces_does_not_hide_the_others(tmp_path,
     crowd = fakes.unit(centre + 0.01 * fakes.unit_vectors(450, 16, seed=1))
     vectors = np.concatenate([crowd, fakes.unit_vectors(others, 16, seed=2)])
     people = ["the crowd"] * 450 + [f"other {number:04d}" for number in range(others)]
-    gallery = Gallery.open(fakes.gallery(str(tmp_path), vectors, people, search_k=EVERY_NODE))
+    gallery = Gallery.open(fakes.gallery(str(tmp_path), vectors, people, effort=EVERY_NODE))
     answers = gallery.nearest_people(centre, 5)
     check_same(answers, [slow_nearest_people(centre[0], vectors, people)[:5]])
     assert [neighbour.identity == "the crowd" for neighbour in answers[0]] == [True, False, False, False, False]
@@ -148,14 +152,12 @@ def test_people_of_one_name_are_ranked_apart(tmp_path):
 
 
 @pytest.mark.usefixtures("way")
-def test_people_at_the_same_distance_are_ordered_by_face_id(tmp_path):
+def test_people_at_the_same_distance_are_ordered_by_their_ids(tmp_path):
     people = ["ann", "bob", "eve"]
     vectors = np.repeat(fakes.unit_vectors(1, 8), 3, axis=0)
     gallery = Gallery.open(fakes.gallery(str(tmp_path), vectors, people))
     (answer,) = gallery.nearest_people(vectors[:1], 3)
-    assert [neighbour.face_id for neighbour in answer] == sorted(
-        fakes.face_id_of(person, number) for number, person in enumerate(people)
-    )
+    assert [neighbour.identity_id for neighbour in answer] == sorted(Person.of(person).identity_id for person in people)
     assert [neighbour.distance for neighbour in answer] == [0.0, 0.0, 0.0]
 
 
@@ -174,19 +176,28 @@ def test_answers_are_the_same_each_time(version, queries):
 def test_the_index_and_the_product_give_the_same_answers(version, queries, monkeypatch):
     answers = []
     for faces_per_node in (0, 10**9):
-        monkeypatch.setattr(search, "_FACES_PER_NODE", faces_per_node)
+        monkeypatch.setattr(annoy_index, "FACES_PER_EFFORT", faces_per_node)
         answers.append(Gallery.open(version).nearest_people(queries, 5))
     assert answers[0] == answers[1]  # to the last bit
 
 
-@pytest.mark.parametrize(("search_k", "way"), [(48, "index"), (49, "product")])  # 780 faces are 16 for each of 48.75
-def test_the_index_is_asked_where_it_is_the_faster_way(version, queries, copy, monkeypatch, search_k, way):
+@pytest.mark.parametrize(("effort", "way"), [(48, "annoy"), (49, "exact")])  # 780 faces are 16 for each of 48.75
+def test_the_index_is_asked_where_it_is_the_faster_way(version, queries, copy, monkeypatch, effort, way):
     asked = []
-    monkeypatch.setattr(search, "candidates", lambda *_: asked.append("index") or np.arange(780))
-    monkeypatch.setattr(search, "shortlists", lambda queries, *_: asked.append("product") or [(np.arange(780), 5.0)])
-    write_manifest(copy, index={"search_k": search_k})
-    answer = Gallery.open(copy).nearest_people(queries[:1], 2)
-    assert asked == [way]
+
+    def propose(name):
+        def candidates(self, queries, count, effort):
+            asked.append((name, effort))
+            return np.broadcast_to(np.arange(780), (len(queries), 780)), np.full(len(queries), np.inf)
+
+        return candidates
+
+    write_manifest(copy, index={**Manifest.from_json(manifest_of(copy)).index, "effort": effort})
+    gallery = Gallery.open(copy)
+    monkeypatch.setattr(annoy_index.AnnoyFaces, "candidates", propose("annoy"))
+    monkeypatch.setattr(exact_index.ExactIndex, "candidates", propose("exact"))
+    answer = gallery.nearest_people(queries[:1], 2)
+    assert asked == [(way, effort)]
     check_same(answer, [slow_nearest_people(queries[0], VECTORS, PEOPLE)[:2]])
 
 
@@ -203,11 +214,10 @@ def test_faces_that_a_product_cannot_tell_apart_are_ranked_alike_in_every_batch(
     others = fakes.unit_vectors(70, 128, seed=4)
     together = gallery.nearest_people(np.concatenate([others, centre]), 5)
     assert gallery.nearest_people(centre, 5) == together[-1:]
-    row_of = {fakes.face_id_of(person, number): number for number, person in enumerate(people)}
-    order = sorted(row_of)
-    rows, distances = search.nearest_exact(centre[0], vectors[[row_of[face] for face in order]], 5)
-    assert [each.face_id for each in together[-1]] == [order[row] for row in rows]
-    assert [each.distance for each in together[-1]] == distances.tolist()
+    order = sorted(range(900), key=lambda number: Person.of(people[number]).identity_id)
+    rows, distances = search.nearest_exact(centre, vectors[order], 5)
+    assert [each.identity for each in together[-1]] == [people[order[row]] for row in rows[0]]
+    assert [each.distance for each in together[-1]] == distances[0].tolist()
 
 
 # --- opening ----------------------------------------------------------------------------------------------------------
@@ -291,7 +301,7 @@ def test_an_index_of_other_vectors_is_refused_though_its_checksum_is_right(versi
 
 
 def test_publishing_another_version_leaves_an_opened_gallery_alone(version, queries, tmp_path):
-    old = fakes.gallery(str(tmp_path), VECTORS, PEOPLE, search_k=EVERY_NODE)
+    old = fakes.gallery(str(tmp_path), VECTORS, PEOPLE, effort=EVERY_NODE)
     gallery = Gallery.open(str(tmp_path / "gallery"))
     before = gallery.nearest_people(queries, 3)
     folder = str(tmp_path / "assembled")

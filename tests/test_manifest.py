@@ -26,7 +26,7 @@ def test_round_trip(manifest):
 
 def test_the_file_states_its_format_and_every_field(manifest):
     body = json.loads(manifest.to_json())
-    assert body == {"format": "celebface-gallery/1", **fakes.manifest_fields(manifest)}
+    assert body == {"format": "celebface-gallery/2", **fakes.manifest_fields(manifest)}
     assert manifest.to_json().endswith(b"}\n")
 
 
@@ -36,10 +36,22 @@ def test_the_same_manifest_gives_the_same_bytes(manifest):
     assert turned.to_json() == manifest.to_json()
 
 
-@pytest.mark.parametrize("stated", ["celebface-gallery/2", "celebface-gallery/10", "other/1", "", None, 1])
-def test_another_format_is_refused_by_name(manifest, stated):
+@pytest.mark.parametrize(
+    ("stated", "remedy"),
+    [
+        ("celebface-gallery/3", "a newer celebface is needed"),
+        ("celebface-gallery/10", "a newer celebface is needed"),
+        ("celebface-gallery/1", "celebface build-gallery makes it anew"),
+        ("celebface-gallery/²", "celebface build-gallery makes it anew"),
+        ("other/3", "celebface build-gallery makes it anew"),
+        ("", "celebface build-gallery makes it anew"),
+        (None, "celebface build-gallery makes it anew"),
+        (1, "celebface build-gallery makes it anew"),
+    ],
+)
+def test_another_format_is_refused_by_name(manifest, stated, remedy):
     data = file_of({"format": stated, **fakes.manifest_fields(manifest), "news": 1})
-    with pytest.raises(BadBundle, match=f"has the format {stated}, this version .* reads celebface-gallery/1"):
+    with pytest.raises(BadBundle, match=f"has the format {stated}, this .* reads celebface-gallery/2: {remedy}$"):
         Manifest.from_json(data)
 
 
@@ -60,8 +72,16 @@ def test_a_missing_field_is_refused(manifest, field):
         {"files": {"index/faces.ann": {"sha256": "00"}}},
         {"files": {"index/faces.ann": {"bytes": 1}}},
         {"index": {}},
-        {"index": {"search_k": "many"}},
-        {"index": {"search_k": None}},
+        *(
+            {"index": {name: value for name, value in fakes.INDEX.items() if name != left_out}}
+            for left_out in fakes.INDEX
+        ),
+        {"index": {**fakes.INDEX, "effort": "much"}},
+        {"index": {**fakes.INDEX, "effort": None}},
+        {"index": {**fakes.INDEX, "effort": -1}},
+        {"index": {**fakes.INDEX, "parts": 0}},
+        {"index": {**fakes.INDEX, "params": 3}},
+        {"index": {**fakes.INDEX, "built_on": None}},
     ],
     ids=str,
 )
