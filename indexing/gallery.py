@@ -1,12 +1,17 @@
 """A published gallery, opened: who looks most like this face?"""
 
+import pathlib
+
 import numpy as np
 
-from celebface.indexing import annoy_index, build, calibration, publish, storage
+from celebface.indexing import annoy_index, bundle_cache, calibration, publish, storage
+from celebface.indexing.cache import default_cache
 from celebface.indexing.calibration import Calibration
 from celebface.indexing.manifest import NAME as MANIFEST_NAME
 from celebface.indexing.manifest import BadBundle, Manifest
 from celebface.indexing.searcher import Neighbour, Searcher
+
+_INDEX = "index/"  # what of a version it takes to search it
 
 
 class Gallery:
@@ -18,32 +23,39 @@ class Gallery:
       calibration: Its thresholds.
     """
 
-    def __init__(self, uri: str, manifest: Manifest, searcher: Searcher):
+    def __init__(self, uri: str, manifest: Manifest, calibration: Calibration, searcher: Searcher):
         self.uri = uri
         self.manifest = manifest
-        self.calibration = Calibration.from_json(storage.read_bytes(storage.join(uri, calibration.NAME)))
+        self.calibration = calibration
         self._searcher = searcher
 
     @staticmethod
-    def open(gallery: str) -> "Gallery":
-        """Opens <root>/<name> or <root>/<name>/<version>.
+    def open(gallery: str, cache_folder: pathlib.Path | None = None) -> "Gallery":
+        """Opens <root>/<name> or <root>/<name>/<version>; what is published later does not change it.
+
+        Args:
+          gallery: Its URI.
+          cache_folder: Where the files of a gallery in a store are kept on this machine; None for the usual place.
 
         Raises:
           BadBundle: If it is not a whole, sound version.
+          storage.StorageError: If its store does not give it.
         """
         version = publish.find_version(gallery)
-        manifest = Manifest.from_json(storage.read_bytes(storage.join(version, MANIFEST_NAME)))
-        for name in (build.VECTORS, build.LABELS, build.ANNOY, calibration.NAME):
-            entry = manifest.files.get(name)
-            target = storage.join(version, name)
-            if entry is None or not storage.exists(target):
-                raise BadBundle(f"the gallery lacks its {name}: {version}")
-            if storage.checksum(target) != (entry["sha256"], entry["bytes"]):
-                raise BadBundle(f"the gallery's {name} is not what its manifest says: {version}")
+        data = storage.read_bytes(storage.join(version, MANIFEST_NAME))
+        manifest = Manifest.from_json(data)
+        wanted = {name: entry for name, entry in manifest.files.items() if name.startswith(_INDEX)}
+        for name in storage.list_files(storage.join(version, _INDEX)):
+            if _INDEX + name not in wanted:
+                raise BadBundle(f"the gallery's {_INDEX}{name} is not in its manifest: {version}")
+        folder = bundle_cache.local_files(version, data, wanted, cache_folder or default_cache())
         try:
-            return Gallery(version, manifest, Searcher.open(version, manifest.index))
+            thresholds = Calibration.from_json(storage.read_bytes(storage.join(folder, calibration.NAME)))
+            return Gallery(version, manifest, thresholds, Searcher.open(folder, manifest.index))
         except annoy_index.BrokenIndex as error:
             raise BadBundle(f"{error}: {version}") from error
+        except FileNotFoundError as error:
+            raise BadBundle(f"the gallery lacks a file of its index: {version}") from error
 
     def __len__(self) -> int:
         return len(self._searcher)

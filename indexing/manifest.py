@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import posixpath
 from collections.abc import Mapping
 from typing import Any
 
@@ -72,5 +73,7 @@ class Manifest:
 
 def _check_what_readers_use(manifest: Manifest) -> None:
     int(manifest.index["search_k"])
-    for entry in manifest.files.values():
+    for name, entry in manifest.files.items():
         _ = entry["sha256"], entry["bytes"]
+        if name.startswith("/") or posixpath.normpath(name) != name or name.split("/")[0] == "..":
+            raise ValueError(f"a file's name leads out of the version: {name!r}")

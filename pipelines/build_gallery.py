@@ -248,7 +248,7 @@ def main(argv: Sequence[str]) -> int:
         ahead, photos = intake.look_ahead(config.intake, execution.photos_worth_counting())
         config = dataclasses.replace(config, intake=ahead)
         if not config.dry_run:
-            storage.check_writable(config.gallery)
+            publish.check_place(config.gallery)
     except (NoSuchSource, BadEncoder, BadBundle, storage.StorageError) as error:
         raise UsageError(str(error)) from error
     staging = _staging(config, card)
@@ -270,7 +270,11 @@ def main(argv: Sequence[str]) -> int:
     summary.print_counts(out, done, ledger)
     if ledger.failed_ratio > config.max_failed_ratio or not ledger.faces:
         return _give_up(config, ledger, staging)
-    version, manifest = _publish(config, card, staging, ledger)
+    try:
+        version, manifest = _publish(config, card, staging, ledger)
+    except (publish.Refused, storage.Conflict, storage.StorageError, BadBundle) as error:
+        complain(f"celebface build-gallery: {error}")  # what is staged stays, so the same command soon comes to its end
+        return 1
     storage.delete_tree(staging)
     out.print(summary.people_table(_people(version)))
     out.print(f"index {manifest.index['kind']}, recall@10 {manifest.index['recall_at_10']:.4f}", markup=False)

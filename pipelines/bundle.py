@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import tempfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -38,8 +39,11 @@ def complete(folder: str, vectors: Vectors, counts: Mapping[str, int], config: M
     Returns:
       The manifest, which `publish.publish` takes; its version is named by the contents.
     """
-    index = build.build_index(build.face_shards(folder), folder)
     card = vectors.card
+    with tempfile.TemporaryDirectory() as scratch:  # indexes are files of this machine, whatever the folder is
+        index = build.build_index(build.face_shards(folder), scratch)
+        for name in storage.list_files(scratch):
+            storage.copy_file(storage.join(scratch, name), storage.join(folder, name))
     points = [dataclasses.asdict(point) for point in card.operating_points]
     storage.write_bytes(storage.join(folder, calibration.NAME), Calibration.of_encoder(points, card.evidence).to_json())
     files = {}
@@ -47,7 +51,7 @@ def complete(folder: str, vectors: Vectors, counts: Mapping[str, int], config: M
         digest, size = storage.checksum(storage.join(folder, name))
         files[name] = {"sha256": digest, "bytes": size}
     created = report.utc_now()
-    contents = json.dumps([files[name]["sha256"] for name in sorted(files) if name != report.RUN_NAME])
+    contents = json.dumps([files[name]["sha256"] for name in sorted(files)])  # with run.json: no two runs share a name
     return Manifest(
         version=publish.version_name(created, hashlib.sha256(contents.encode()).hexdigest()),
         created=created.isoformat(),
