@@ -174,13 +174,13 @@ def kill_publishers(gallery: str, count: int, seed: int = _SEED) -> list[str]:
       AssertionError: If the latest version is ever not a whole one, or the second run does not finish.
     """
     chance = random.Random(seed)
-    duration = max(_publish_once(gallery, number) for number in range(2))
+    duration = min(_publish_once(gallery, number) for number in range(2))
     reached = []
     for number in range(2, count + 2):
         before = publish.find_version(gallery)
         with tempfile.TemporaryDirectory() as folder, _publisher(folder, gallery, number) as process:
             name = _begin(process)
-            select.select([process.stdout], [], [], chance.uniform(0, 1.2 * duration))
+            select.select([process.stdout], [], [], chance.uniform(0, duration))
             process.kill()
             process.wait()
         version = storage.join(gallery, name)
