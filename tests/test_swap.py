@@ -8,6 +8,7 @@ import object_stores
 import pytest
 
 from celebface.indexing import storage, stores, swap
+from celebface.pipelines import cli
 
 WRITERS, ROUNDS = 4, 15
 
@@ -140,3 +141,12 @@ def test_a_lock_ends_with_its_process(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"LATEST", ".LATEST.lock"}
     storage.replace_tagged(name, b"v2\n", storage.read_tagged(name)[1])
     assert pathlib.Path(name).read_bytes() == b"v2\n"
+
+
+def test_a_build_tells_of_a_missing_library_before_it_starts(encoder, tmp_path, monkeypatch, capsys):
+    object_stores.point_to(monkeypatch, "s3", "http://127.0.0.1:1")  # where nobody listens
+    monkeypatch.setattr(swap, "_is_installed", lambda module: False)
+    (tmp_path / "ann.jpg").write_bytes(b"x")
+    assert cli.main(["build-gallery", f"--source={tmp_path}", "--output_root=s3://bucket/x"]) == 2
+    told = "to publish to s3://bucket/x/celebrities takes boto3: pip install 'celebface[aws]'"
+    assert capsys.readouterr().err == f"celebface build-gallery: {told}\n"
