@@ -7,7 +7,7 @@
 import concurrent.futures
 import datetime
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from celebface.indexing import storage
@@ -40,17 +40,28 @@ class Refused(Exception):
     """A version is not to be published, or not to be the latest; the message is for the user."""
 
 
-def check_place(gallery: str) -> None:
+def check_place(gallery: str) -> bool:
     """Makes sure that versions can be published at a place, before work is begun that ends with it.
+
+    Returns:
+      Whether of two publishers at once one is told; there are stores that do not tell.
 
     Raises:
       StorageError: If they cannot.
     """
     storage.check_swappable(gallery)
     storage.check_writable(gallery)
+    return storage.honours_conditions(gallery)
 
 
-def publish(assembled: str, gallery: str, manifest: Manifest, based_on: str = "", min_recall: float = 0.0) -> str:
+def publish(
+    assembled: str,
+    gallery: str,
+    manifest: Manifest,
+    based_on: str = "",
+    min_recall: float = 0.0,
+    uploaded: Callable[[str], object] = lambda name: None,
+) -> str:
     """Publishes a version.
 
     A run that is killed leaves at most a folder without a manifest, which no reader takes for a version. Of runs that
@@ -62,6 +73,7 @@ def publish(assembled: str, gallery: str, manifest: Manifest, based_on: str = ""
       manifest: Describes the version.
       based_on: Name of the version that must still be the latest, if the new one is made from it.
       min_recall: Least recall of the index against exact search.
+      uploaded: Called with the name of each file that is there, in their order.
 
     Returns:
       URI of the version.
@@ -79,7 +91,9 @@ def publish(assembled: str, gallery: str, manifest: Manifest, based_on: str = ""
         raise Refused(f"{based_on} is no longer the latest version of {gallery}; run the command again")
     version = storage.join(gallery, manifest.version)
     with concurrent.futures.ThreadPoolExecutor(_UPLOADS if storage.is_stored(gallery) else 1, "upload") as pool:
-        list(pool.map(lambda name: _upload(assembled, version, name, manifest.files[name]), sorted(manifest.files)))
+        names = sorted(manifest.files)
+        for name in pool.map(lambda name: _upload(assembled, version, name, manifest.files[name]), names):
+            uploaded(name)
     storage.write_bytes(storage.join(version, MANIFEST_NAME), manifest.to_json())
     try:
         storage.replace_tagged(pointer, f"{manifest.version}\n".encode(), tag)
@@ -98,11 +112,12 @@ def _check_recall(manifest: Manifest, least: float) -> None:
         raise Refused(f"the index finds too little: {told}, and at least {least:g} is wanted")
 
 
-def _upload(assembled: str, version: str, name: str, entry: Mapping[str, Any]) -> None:
+def _upload(assembled: str, version: str, name: str, entry: Mapping[str, Any]) -> str:
     target = storage.join(version, name)
     storage.copy_file(storage.join(assembled, name), target)
     if storage.checksum(target) != (entry["sha256"], entry["bytes"]):
         raise BadBundle(f"{target} was not written as it should be")
+    return name
 
 
 def find_version(gallery: str) -> str:

@@ -20,7 +20,7 @@ from typing import BinaryIO
 import pyarrow.fs
 
 from celebface.indexing.stores import StorageError, absolute, is_stored, join, resolve, told
-from celebface.indexing.swap import Conflict, check_swappable, read_tagged, replace_tagged
+from celebface.indexing.swap import Conflict, check_swappable, honours_conditions, read_tagged, replace_tagged
 
 __all__ = [
     "Conflict",
@@ -28,6 +28,7 @@ __all__ = [
     "StoredFile",
     "absolute",
     "check_swappable",
+    "honours_conditions",
     "is_stored",
     "join",
     "read_tagged",

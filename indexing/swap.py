@@ -27,6 +27,7 @@ from celebface.indexing.stores import (
     is_stored,
     resolve,
     s3_settings,
+    told,
 )
 
 _NOTHING = ""  # the tag of a file that is not there
@@ -101,6 +102,24 @@ def replace_tagged(uri: str, data: bytes, tag: str) -> None:
             written = (_replace_s3 if uri.startswith("s3://") else _replace_gcs)(uri, data, tag)
     if not written and read_tagged(uri)[0] != data:
         raise Conflict(f"{uri} was changed by somebody else meanwhile")
+
+
+def honours_conditions(folder: str) -> bool:
+    """Whether a place refuses to write what has changed: not all stores that speak S3 do, some emulators neither."""
+    if not is_stored(folder):
+        return True
+    probe = f"{folder}/.celebface-probe-{secrets.token_hex(4)}"
+    replace_tagged(probe, b"1", _NOTHING)
+    try:
+        replace_tagged(probe, b"2", _NOTHING)
+    except Conflict:
+        return True
+    else:
+        return False
+    finally:
+        system, path = resolve(probe)
+        with told(probe):
+            system.delete_file(path)
 
 
 def _place(uri: str) -> tuple[str, str]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import apache_beam as beam
+from rich.progress import Progress
 
 from celebface.indexing import publish, schemas, storage
 from celebface.indexing.manifest import NAME as MANIFEST_NAME
@@ -247,8 +248,11 @@ def main(argv: Sequence[str]) -> int:
             _check_reuse(config, card, config.intake.reuse)
         ahead, photos = intake.look_ahead(config.intake, execution.photos_worth_counting())
         config = dataclasses.replace(config, intake=ahead)
-        if not config.dry_run:
-            publish.check_place(config.gallery)
+        if not config.dry_run and not publish.check_place(config.gallery):
+            complain(
+                f"celebface build-gallery: the store of {config.gallery} ignores preconditions: of two builds that end "
+                "together one may replace the other's version as the latest without a word"
+            )
     except (NoSuchSource, BadEncoder, BadBundle, storage.StorageError) as error:
         raise UsageError(str(error)) from error
     staging = _staging(config, card)
@@ -290,7 +294,12 @@ def _staging(config: BuildGalleryConfig, card: EncoderCard) -> str:
 def _publish(config: BuildGalleryConfig, card: EncoderCard, staging: str, ledger: LedgerCounts) -> tuple[str, Manifest]:
     counts = {"faces": ledger.faces, "items": ledger.items, **ledger.statuses}
     manifest = bundle.complete(_assembled(staging), Vectors(card, config.precision), counts, config.as_json())
-    return publish.publish(_assembled(staging), config.gallery, manifest), manifest
+    with Progress(console=summary.error_console(), transient=True) as bar:
+        task = bar.add_task("publishing", total=len(manifest.files))
+        version = publish.publish(
+            _assembled(staging), config.gallery, manifest, uploaded=lambda name: bar.advance(task)
+        )
+    return version, manifest
 
 
 def _give_up(config: BuildGalleryConfig, ledger: LedgerCounts, staging: str) -> int:

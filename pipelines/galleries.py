@@ -4,7 +4,10 @@ import argparse
 import importlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+from rich.progress import track
 
 from celebface.indexing import difference, publish, storage, upkeep, versions
 from celebface.indexing.gallery import Gallery
@@ -12,7 +15,7 @@ from celebface.indexing.manifest import BadBundle
 from celebface.indexing.versions import Version
 from celebface.pipelines import arguments, gallery_tables
 from celebface.pipelines.arguments import Parser, UsageError
-from celebface.pipelines.summary import console, counted
+from celebface.pipelines.summary import console, counted, error_console
 from celebface.pipelines.text import complain, plain
 
 _EXAMPLES = """\
@@ -27,6 +30,7 @@ _EXAMPLES = """\
 _GALLERY = "<root>/<name>, local, on gs:// or s3://"
 _VERSION = f"{_GALLERY}, or <root>/<name>/<version>"
 _HOUR_NS = 3600 * 10**9
+_T = TypeVar("_T")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -149,7 +153,7 @@ def _prune(argv: Sequence[str]) -> int:
     gallery = _gallery_alone(args.gallery)
     found = upkeep.doomed(gallery, args.keep, time.time_ns() - int(args.unfinished_hours * _HOUR_NS))
     out = console()
-    gone = [each for each in found if args.dry_run or upkeep.delete(gallery, each)]
+    gone = [each for each in _with_progress(found, "deleting") if args.dry_run or upkeep.delete(gallery, each)]
     if gone:
         out.print(gallery_tables.doomed(gone))
     freed = gallery_tables.size(sum(each.size for each in gone))
@@ -168,7 +172,7 @@ def _verify(argv: Sequence[str]) -> int:
     args = parser.parse_args(argv)
     gallery, name = versions.split(args.gallery)
     found, checked = [], 0
-    for version in versions.versions(gallery):
+    for version in _with_progress(versions.versions(gallery), "reading"):
         if not name or version.name == name:
             checked += 1
             found += versions.faults(version) or _index_faults(version)
@@ -192,6 +196,10 @@ def _index_faults(version: Version) -> list[str]:
     except BadBundle as error:
         return [str(error)]
     return []
+
+
+def _with_progress(things: Sequence[_T], doing: str) -> Iterable[_T]:
+    return track(things, doing, console=error_console(), transient=True)
 
 
 def _gallery_alone(text: str) -> str:

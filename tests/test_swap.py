@@ -143,6 +143,20 @@ def test_a_lock_ends_with_its_process(tmp_path):
     assert pathlib.Path(name).read_bytes() == b"v2\n"
 
 
+def test_a_place_is_tried_whether_it_honours_conditions(place):
+    assert storage.honours_conditions(place) is True
+    assert list(storage.list_files(place)) == []
+
+
+def test_a_store_that_ignores_conditions_is_found_out(monkeypatch):
+    """As the emulator in Python does."""
+    with object_stores.server("gs") as address:
+        object_stores.point_to(monkeypatch, "gs", address)
+        bucket = object_stores.make_bucket("gs", address)
+        assert storage.honours_conditions(f"{bucket.uri}/galleries") is False
+        assert bucket.names() == []
+
+
 def test_a_build_tells_of_a_missing_library_before_it_starts(encoder, tmp_path, monkeypatch, capsys):
     object_stores.point_to(monkeypatch, "s3", "http://127.0.0.1:1")  # where nobody listens
     monkeypatch.setattr(swap, "_is_installed", lambda module: False)
