@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the processes that only start others need not load TensorFlow
+    from celebface.indexing.cache import default_cache
     from celebface.indexing.gallery import Gallery
     from celebface.models.face_reader import FaceReader
     from celebface.models.facenet import FaceEncoder
@@ -270,7 +271,7 @@ def _write(outcomes: Iterator["Outcome"], folder: str) -> None:
 def _encoder() -> str:
     from celebface.models import weights
 
-    return str(weights.encoder_folder(weights.default_cache()))
+    return str(weights.encoder_folder(default_cache()))
 
 
 def _repeat(once: Callable[[], int], seconds: float) -> Done:

@@ -26,7 +26,8 @@ import apache_beam as beam
 from benchmarks import site
 from benchmarks.report import machine
 from celebface.indexing import schemas
-from celebface.models.weights import default_cache, sample_folder
+from celebface.indexing.cache import default_cache
+from celebface.models.weights import sample_folder
 from celebface.pipelines import execution
 from celebface.pipelines.intake import Intake
 from celebface.transforms.fetch import FetchPhotos

@@ -15,6 +15,7 @@ import tempfile
 import venv
 from collections.abc import Callable
 
+from celebface.indexing.cache import default_cache
 from celebface.models import encoder_card, weights
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -108,7 +109,7 @@ def _give_weights(python: pathlib.Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         probes = pathlib.Path(scratch) / "probes.npz"
         run([sys.executable, str(CONTENDERS / "keras_facenet.py"), str(probes)])
-        arrays = weights.encoder_folder(weights.default_cache()) / encoder_card.WEIGHTS_NAME
+        arrays = weights.encoder_folder(default_cache()) / encoder_card.WEIGHTS_NAME
         run([str(python), str(CONTENDERS / "deepface_weights.py"), str(arrays), str(probes)])
 
 

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from celebface.models.weights import default_cache, sample_folder
+from celebface.indexing.cache import default_cache
+from celebface.models.weights import sample_folder
 
 ROOT = pathlib.Path(__file__).parents[1]
 SOURCES = pathlib.Path(os.environ.get("CELEBFACE_BENCH_DATA", ROOT.parent / "shared" / "data"))

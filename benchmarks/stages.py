@@ -29,6 +29,7 @@ from benchmarks.photos import photo_set
 from benchmarks.report import Figure, Target, percent
 from benchmarks.throughput import chunks
 from celebface.indexing import schemas, search
+from celebface.indexing.cache import default_cache
 from celebface.models import weights
 from celebface.models.face_reader import FaceReader
 from celebface.models.faces import PhotoFaces, PhotoFault, ReaderConfig
@@ -79,7 +80,7 @@ class Stages:
     def __init__(self, precision: str):
         """Loads the models."""
         self._precision = precision
-        self._encoder_uri = str(weights.encoder_folder(weights.default_cache()))
+        self._encoder_uri = str(weights.encoder_folder(default_cache()))
         self._card = encode.load_card(self._encoder_uri)
         self._encoder = encode.load_encoder(self._encoder_uri, precision)
         self._reader = FaceReader(ReaderConfig(), precision)

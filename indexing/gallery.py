@@ -1,13 +1,18 @@
 """A published gallery, opened: who looks most like this face?"""
 
+import pathlib
+
 import numpy as np
 
-from celebface.indexing import calibration, parts, publish, storage
+from celebface.indexing import bundle_cache, calibration, parts, publish, storage
+from celebface.indexing.cache import default_cache
 from celebface.indexing.calibration import Calibration
 from celebface.indexing.index import BrokenIndex
 from celebface.indexing.manifest import NAME as MANIFEST_NAME
 from celebface.indexing.manifest import BadBundle, Manifest
 from celebface.indexing.searcher import Neighbour, Searcher
+
+_INDEX = "index/"  # what of a version it takes to search it
 
 
 class Gallery:
@@ -19,32 +24,42 @@ class Gallery:
       calibration: Its thresholds.
     """
 
-    def __init__(self, uri: str, manifest: Manifest, searcher: Searcher):
+    def __init__(self, uri: str, manifest: Manifest, calibration: Calibration, searcher: Searcher):
         self.uri = uri
         self.manifest = manifest
-        self.calibration = Calibration.from_json(storage.read_bytes(storage.join(uri, calibration.NAME)))
+        self.calibration = calibration
         self._searcher = searcher
 
     @staticmethod
-    def open(gallery: str) -> "Gallery":
-        """Opens <root>/<name> or <root>/<name>/<version>.
+    def open(gallery: str, cache_folder: pathlib.Path | None = None) -> "Gallery":
+        """Opens <root>/<name> or <root>/<name>/<version>; what is published later does not change it.
+
+        Args:
+          gallery: Its URI.
+          cache_folder: Where the files of a gallery in a store are kept on this machine; None for the usual place.
 
         Raises:
           BadBundle: If it is not a whole, sound version.
+          storage.StorageError: If its store does not give it.
         """
         version = publish.find_version(gallery)
-        manifest = Manifest.from_json(storage.read_bytes(storage.join(version, MANIFEST_NAME)))
+        data = storage.read_bytes(storage.join(version, MANIFEST_NAME))
+        manifest = Manifest.from_json(data)
+        wanted = {name: entry for name, entry in manifest.files.items() if name.startswith(_INDEX)}
         try:
+            for name in storage.list_files(storage.join(version, _INDEX)):
+                if _INDEX + name not in wanted:
+                    raise BadBundle(f"the gallery's {_INDEX}{name} is not in its manifest: {version}")
             for name in (*parts.file_names(manifest.index["kind"], manifest.index["parts"]), calibration.NAME):
-                entry = manifest.files.get(name)
-                target = storage.join(version, name)
-                if entry is None or not storage.exists(target):
-                    raise BadBundle(f"the gallery lacks its {name}: {version}")
-                if storage.checksum(target) != (entry["sha256"], entry["bytes"]):
-                    raise BadBundle(f"the gallery's {name} is not what its manifest says: {version}")
-            return Gallery(version, manifest, Searcher.open(version, manifest.index))
+                if name not in wanted:
+                    raise BadBundle(f"the gallery's manifest lacks {name}: {version}")
+            folder = bundle_cache.local_files(version, data, wanted, cache_folder or default_cache())
+            thresholds = Calibration.from_json(storage.read_bytes(storage.join(folder, calibration.NAME)))
+            return Gallery(version, manifest, thresholds, Searcher.open(folder, manifest.index))
         except BrokenIndex as error:
             raise BadBundle(f"{error}: {version}") from error
+        except FileNotFoundError as error:
+            raise BadBundle(f"the gallery lacks a file of its index: {version}") from error
 
     def __len__(self) -> int:
         return len(self._searcher)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import posixpath
 from collections.abc import Mapping
 from typing import Any
 
@@ -87,5 +88,7 @@ def _check_what_readers_use(manifest: Manifest) -> None:
     if int(index["parts"]) < 1 or int(index["effort"]) < 0:
         raise ValueError("an index has one part or more, and no negative effort")
     _ = str(index["kind"]), dict(index["params"]), dict(index["built_on"])
-    for entry in manifest.files.values():
+    for name, entry in manifest.files.items():
         _ = entry["sha256"], entry["bytes"]
+        if name.startswith("/") or posixpath.normpath(name) != name or name.split("/")[0] == "..":
+            raise ValueError(f"a file's name leads out of the version: {name!r}")

@@ -1,21 +1,14 @@
 """Files at a URI: in local folders, and as objects in S3 and Google Cloud Storage. One interface for all.
 
-Built on pyarrow.fs. A store's names are taken as they are: %, ? and # in s3:// and gs:// URIs stand for themselves.
-Where a store is and who asks is read from the environment, by the names that its other clients know:
-AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL, AWS_REGION or AWS_DEFAULT_REGION, AWS_ACCESS_KEY_ID and its like;
-STORAGE_EMULATOR_HOST, GOOGLE_APPLICATION_CREDENTIALS.
+Built on pyarrow.fs; `stores.py` tells how the stores are reached, `swap.py` how a file is replaced if nobody else has.
 """
 
 import collections
 import concurrent.futures
 import contextlib
 import dataclasses
-import datetime
-import errno
-import functools
 import hashlib
 import io
-import os
 import posixpath
 import re
 import secrets
@@ -24,36 +17,31 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
-import pyarrow
 import pyarrow.fs
 
+from celebface.indexing.stores import StorageError, absolute, is_stored, join, resolve, told
+from celebface.indexing.swap import Conflict, check_swappable, honours_conditions, read_tagged, replace_tagged
+
+__all__ = [
+    "Conflict",
+    "StorageError",
+    "StoredFile",
+    "absolute",
+    "check_swappable",
+    "honours_conditions",
+    "is_stored",
+    "join",
+    "read_tagged",
+    "replace_tagged",
+    "resolve",
+]
+
 _SCRATCH = re.compile(r"\.[0-9a-f]{8}\.tmp\Z")  # ends of names that `_scratch` makes
-_STORES = ("s3", "gs")
-_CONNECT_SECONDS = 5
-_ATTEMPTS = 3
-_RETRY_SECONDS = 10
 _CHUNK = 8 * 2**20  # each read is a request
 _STREAM_BUFFER = 2**20
 _IN_MEMORY = 64 * 2**20  # of an object that is put together before it is sent
 _COPY_LIMIT = 5 * 10**9  # larger objects cannot be copied within S3
 _LISTINGS_AT_ONCE = 16
-
-# What a store's faults come down to. The first that is found counts.
-_FAULTS = (
-    (r"OAuth2 access token|Could not load .*credentials", "there are no credentials for this store"),
-    (r"NO_SUCH_BUCKET|^Bucket '.*' not found", "there is no such bucket"),
-    (
-        r"ACCESS_DENIED|INVALID_ACCESS_KEY|INVALID_CLIENT_TOKEN|SIGNATURE_DOES_NOT_MATCH|UNRECOGNIZED_CLIENT"
-        r"|HTTP status 40[13]|PERMISSION_DENIED|UNAUTHENTICATED",
-        "the store denies access; the credentials may be missing or wrong",
-    ),
-    (r"NETWORK_CONNECTION|UNAVAILABLE|DEADLINE_EXCEEDED", "the store cannot be reached"),
-    (r"Empty path component", "a name with an empty part cannot be used"),
-)
-
-
-class StorageError(Exception):
-    """A place cannot be used; the message is for the user."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -76,112 +64,6 @@ class StoredFile:
         return f"{self.size}-{self.mtime_ns}"
 
 
-def resolve(uri: str) -> tuple[pyarrow.fs.FileSystem, str]:
-    """Finds the file system of a URI.
-
-    Args:
-      uri: A local path, or a file://, s3:// or gs:// URI.
-
-    Returns:
-      The file system and the path within it.
-
-    Raises:
-      StorageError: If the scheme is not served, the name cannot be used, or the bucket cannot be found.
-    """
-    try:
-        uri.encode()
-    except UnicodeEncodeError as error:
-        raise StorageError(f"a name that is no UTF-8 cannot be used here: {uri!r}") from error
-    if "://" not in uri:
-        return pyarrow.fs.LocalFileSystem(), os.path.abspath(uri)
-    scheme = uri.split("://", 1)[0]
-    if scheme == "file":
-        try:
-            return pyarrow.fs.FileSystem.from_uri(uri)
-        except pyarrow.ArrowInvalid as error:
-            raise StorageError(f"not a URI: {uri}") from error
-    if not is_stored(uri):
-        raise StorageError(f"{scheme}:// is not a place this version of celebface can use: {uri}")
-    path = uri.split("://", 1)[1].rstrip("/")
-    bucket = path.split("/", 1)[0]
-    if not bucket:
-        raise StorageError(f"it names no bucket: {uri}")
-    with _told(uri):
-        return (_s3(bucket, *_s3_settings()) if scheme == "s3" else _gcs(_gcs_emulator())), path
-
-
-def is_stored(uri: str) -> bool:
-    """Whether a URI is one of an object store."""
-    return uri.startswith(tuple(f"{scheme}://" for scheme in _STORES))
-
-
-def _s3_settings() -> tuple[str, str]:
-    """Endpoint and region that the environment names; pyarrow reads only the credentials there."""
-    known = os.environ.get
-    endpoint = known("AWS_ENDPOINT_URL_S3") or known("AWS_ENDPOINT_URL") or ""
-    return endpoint, known("AWS_REGION") or known("AWS_DEFAULT_REGION") or ""
-
-
-@functools.cache
-def _s3(bucket: str, endpoint: str, region: str) -> pyarrow.fs.S3FileSystem:
-    if not endpoint:  # Amazon's own: a bucket is asked for where it lies
-        try:
-            region = pyarrow.fs.resolve_s3_region(bucket)
-        except OSError:
-            if not region:
-                raise
-    return pyarrow.fs.S3FileSystem(
-        region=region or "us-east-1",
-        endpoint_override=endpoint or None,
-        connect_timeout=_CONNECT_SECONDS,
-        retry_strategy=pyarrow.fs.AwsStandardS3RetryStrategy(max_attempts=_ATTEMPTS),
-    )
-
-
-def _gcs_emulator() -> str:
-    return os.environ.get("STORAGE_EMULATOR_HOST", "")
-
-
-@functools.cache
-def _gcs(emulator: str) -> pyarrow.fs.GcsFileSystem:
-    patience = datetime.timedelta(seconds=_RETRY_SECONDS)
-    if not emulator:
-        return pyarrow.fs.GcsFileSystem(retry_time_limit=patience)
-    scheme, _, host = emulator.rpartition("://")
-    return pyarrow.fs.GcsFileSystem(
-        anonymous=True, scheme=scheme or "http", endpoint_override=host.rstrip("/"), retry_time_limit=patience
-    )
-
-
-@contextlib.contextmanager
-def _told(uri: str) -> Iterator[None]:
-    """Puts a store's faults in words. Those of local files stay as they are; what is not there is not found."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        if not is_stored(uri):
-            raise
-        raise FileNotFoundError(errno.ENOENT, "there is no such object", uri) from error
-    except (OSError, pyarrow.ArrowException) as error:
-        if not is_stored(uri):
-            raise
-        text = " ".join(str(error).split())
-        if "NO_SUCH_KEY" in text:
-            raise FileNotFoundError(errno.ENOENT, "there is no such object", uri) from error
-        told = next((words for pattern, words in _FAULTS if re.search(pattern, text)), text[:300])
-        raise StorageError(f"{told}: {uri}") from error
-
-
-def join(uri: str, *parts: str) -> str:
-    """Appends names to a URI."""
-    return posixpath.join(uri, *parts)
-
-
-def absolute(uri: str) -> str:
-    """A local path made absolute, so that workers in other folders find it; URIs stay as they are."""
-    return uri if "://" in uri else os.path.abspath(uri)
-
-
 def _scratch(path: str) -> str:
     return f"{path}.{secrets.token_hex(4)}.tmp"
 
@@ -197,7 +79,7 @@ def read_bytes(uri: str) -> bytes:
       StorageError: If its store does not give it.
     """
     system, path = resolve(uri)
-    with _told(uri), system.open_input_stream(path, compression=None) as stream:
+    with told(uri), system.open_input_stream(path, compression=None) as stream:
         return stream.read()
 
 
@@ -209,7 +91,7 @@ def open_input(uri: str) -> pyarrow.NativeFile:
       StorageError: If its store does not give it.
     """
     system, path = resolve(uri)
-    with _told(uri):
+    with told(uri):
         return system.open_input_file(path)
 
 
@@ -221,14 +103,14 @@ def open_stream(uri: str) -> pyarrow.NativeFile:
       StorageError: If its store does not give it.
     """
     system, path = resolve(uri)
-    with _told(uri):
+    with told(uri):
         return system.open_input_stream(path, compression=None, buffer_size=_STREAM_BUFFER)
 
 
 def checksum(uri: str) -> tuple[str, int]:
     """sha256 and length in bytes of a file."""
     digest, size = hashlib.sha256(), 0
-    with open_input(uri) as stream, _told(uri):
+    with open_input(uri) as stream, told(uri):
         while chunk := stream.read(_CHUNK):
             digest.update(chunk)
             size += len(chunk)
@@ -284,7 +166,7 @@ def _send(uri: str, whole: "BinaryIO | tempfile.SpooledTemporaryFile[bytes]") ->
     """
     system, path = resolve(uri)
     try:
-        with _told(uri), system.open_output_stream(path, compression=None) as stream:
+        with told(uri), system.open_output_stream(path, compression=None) as stream:
             shutil.copyfileobj(whole, stream, _CHUNK)
     except FileNotFoundError as error:
         raise StorageError(f"there is no such bucket: {uri}") from error
@@ -302,18 +184,18 @@ def copy_file(source: str, target: str) -> None:
     if not is_stored(target):
         system.create_dir(posixpath.dirname(path), recursive=True)
         scratch = _scratch(path)
-        with _told(source):
+        with told(source):
             pyarrow.fs.copy_files(source_path, scratch, source_filesystem=source_system, destination_filesystem=system)
         system.move(scratch, path)
     elif not is_stored(source):
         with open(source_path, "rb") as whole:
             _send(target, whole)
     elif type(system) is type(source_system) and (_info(source).size or 0) <= _COPY_LIMIT:
-        with _told(source):
+        with told(source):
             system.copy_file(source_path, path)
     else:
         with tempfile.SpooledTemporaryFile(_IN_MEMORY) as whole:
-            with open_stream(source) as stream, _told(source):
+            with open_stream(source) as stream, told(source):
                 shutil.copyfileobj(stream, whole, _CHUNK)
             whole.seek(0)
             _send(target, whole)
@@ -337,7 +219,7 @@ def delete_file(uri: str) -> None:
     """Deletes a file; no fault if it is not there."""
     system, path = resolve(uri)
     if _info(uri).is_file:
-        with _told(uri):
+        with told(uri):
             system.delete_file(path)
 
 
@@ -349,7 +231,7 @@ def delete_tree(uri: str) -> None:
     if not is_stored(uri):
         system.delete_dir(path)
         return
-    with contextlib.suppress(FileNotFoundError), _told(uri):  # a prefix in a store need not be a folder
+    with contextlib.suppress(FileNotFoundError), told(uri):  # a prefix in a store need not be a folder
         system.delete_dir(path)
 
 
@@ -358,7 +240,7 @@ def delete_tree(uri: str) -> None:
 
 def _info(uri: str) -> pyarrow.fs.FileInfo:
     system, path = resolve(uri)
-    with _told(uri):
+    with told(uri):
         return system.get_file_info(path)
 
 
@@ -459,7 +341,7 @@ def _files(uri: str) -> Iterator[pyarrow.fs.FileInfo]:
 
 def _select(uri: str, recursive: bool) -> list[pyarrow.fs.FileInfo]:
     system, path = resolve(uri)
-    with contextlib.suppress(FileNotFoundError), _told(uri):
+    with contextlib.suppress(FileNotFoundError), told(uri):
         return system.get_file_info(pyarrow.fs.FileSelector(path, recursive=recursive, allow_not_found=True))
     return []
 

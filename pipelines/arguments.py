@@ -9,11 +9,12 @@ import pathlib
 import sys
 from typing import NoReturn
 
+from celebface.indexing.cache import default_cache
 from celebface.indexing.kinds import AUTO, CHOICES, DEFAULT, IndexRequest, missing
 from celebface.indexing.storage import absolute
 from celebface.models.faces import DetectorConfig, QualityGate, ReaderConfig
 from celebface.models.precision import PRECISIONS, cpu_has_bfloat16
-from celebface.models.weights import default_cache, encoder_folder, sample_folder
+from celebface.models.weights import encoder_folder, sample_folder
 from celebface.pipelines.text import complain
 from celebface.transforms.lists import Columns
 from celebface.transforms.web.policy import FetchPolicy
@@ -278,7 +279,7 @@ def add_cache_flag(parser: argparse.ArgumentParser) -> None:
         type=pathlib.Path,
         default=default_cache(),
         metavar="FOLDER",
-        help="where fetched models are kept (default: %(default)s)",
+        help="where fetched models and galleries are kept (default: %(default)s)",
     )
 
 

@@ -254,8 +254,11 @@ def main(argv: Sequence[str]) -> int:
             _check_reuse(config, card, config.intake.reuse)
         ahead, photos = intake.look_ahead(config.intake, execution.photos_worth_counting())
         config = dataclasses.replace(config, intake=ahead)
-        if not config.dry_run:
-            storage.check_writable(config.gallery)
+        if not config.dry_run and not publish.check_place(config.gallery):
+            complain(
+                f"celebface build-gallery: the store of {config.gallery} ignores preconditions: of two builds that end "
+                "together one may replace the other's version as the latest without a word"
+            )
     except (NoSuchSource, BadEncoder, BadBundle, storage.StorageError) as error:
         raise UsageError(str(error)) from error
     staging = _staging(config, card)
@@ -285,6 +288,9 @@ def main(argv: Sequence[str]) -> int:
         version, manifest = _publish(config, card, staging, ledger, beam_argv)
     except (RecallTooLow, BrokenIndex) as error:
         return _give_up(config, f"{error}; the same command goes on from here, with other flags of the index", staging)
+    except (publish.Refused, storage.Conflict, storage.StorageError, BadBundle) as error:
+        complain(f"celebface build-gallery: {error}")  # what is staged stays, so the same command soon comes to its end
+        return 1
     storage.delete_tree(staging)
     out.print(summary.people_table(_people(version)))
     summary.print_index(out, manifest.index)
@@ -303,7 +309,7 @@ def _publish(
     counts = {"faces": ledger.faces, "items": ledger.items, **ledger.statuses}
     folder, vectors = _assembled(staging), Vectors(card, config.precision)
     manifest = bundle.complete(folder, vectors, counts, config.as_json(), config.index, beam_argv)
-    return publish.publish(folder, config.gallery, manifest), manifest
+    return bundle.publish(folder, config.gallery, manifest, config.index.min_recall), manifest
 
 
 def _give_up(config: BuildGalleryConfig, why: str, staging: str) -> int:

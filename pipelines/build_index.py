@@ -92,7 +92,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         manifest = Manifest.from_json(storage.read_bytes(storage.join(config.source, MANIFEST_NAME)))
         vectors = Vectors(EncoderCard.from_json(json.dumps(manifest.encoder)), manifest.precision)
-        storage.check_writable(config.gallery)
+        publish.check_place(config.gallery)
     except (BadBundle, BadEncoder, storage.StorageError) as error:
         raise UsageError(str(error)) from error
     out = summary.console()
@@ -101,10 +101,13 @@ def main(argv: Sequence[str]) -> int:
         take_over(config.source, manifest, staging)
         described = {**manifest.config, "index": report.as_json(config.index), "indexed_from": manifest.version}
         done = bundle.complete(staging, vectors, _counts(manifest), described, config.index, beam_argv)
+        version = bundle.publish(staging, config.gallery, done, config.index.min_recall)
     except (RecallTooLow, BrokenIndex, BadBundle) as error:
         complain(f"celebface build-index: nothing was published: {error}")
         return 1
-    version = publish.publish(staging, config.gallery, done)
+    except (publish.Refused, storage.Conflict, storage.StorageError) as error:
+        complain(f"celebface build-index: {error}")
+        return 1
     storage.delete_tree(staging)
     summary.print_index(out, done.index)
     out.print(f"published {plain(version)}", markup=False)

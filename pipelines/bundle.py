@@ -7,12 +7,15 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from celebface.indexing import calibration, publish, storage
+from rich.progress import Progress
+
+from celebface.indexing import calibration, storage
+from celebface.indexing import publish as publishing
 from celebface.indexing.calibration import Calibration
 from celebface.indexing.kinds import IndexRequest
 from celebface.indexing.manifest import Manifest
 from celebface.models.encoder_card import EncoderCard
-from celebface.pipelines import report
+from celebface.pipelines import report, summary
 from celebface.pipelines.index_files import add_index
 
 
@@ -48,7 +51,7 @@ def complete(
       beam_argv: Beam's flags, for an index in several parts.
 
     Returns:
-      The manifest, which `publish.publish` takes; its version is named by the contents.
+      The manifest, which `publish` takes; its version is named by the contents.
 
     Raises:
       BrokenIndex: If the index fails its self-test, or its library is missing.
@@ -65,9 +68,9 @@ def complete(
         digest, size = storage.checksum(storage.join(folder, name))
         files[name] = {"sha256": digest, "bytes": size}
     created = report.utc_now()
-    contents = json.dumps([files[name]["sha256"] for name in sorted(files) if name != report.RUN_NAME])
+    contents = json.dumps([files[name]["sha256"] for name in sorted(files)])  # with run.json: no two runs share a name
     return Manifest(
-        version=publish.version_name(created, hashlib.sha256(contents.encode()).hexdigest()),
+        version=publishing.version_name(created, hashlib.sha256(contents.encode()).hexdigest()),
         created=created.isoformat(),
         encoder_id=card.encoder_id,
         encoder=json.loads(card.to_json()),
@@ -81,3 +84,12 @@ def complete(
         config=config,
         code=report.versions(),
     )
+
+
+def publish(folder: str, gallery: str, manifest: Manifest, min_recall: float, based_on: str = "") -> str:
+    """Publishes what `complete` described, and shows how far it is; see `publish.publish`."""
+    with Progress(console=summary.error_console(), transient=True) as bar:
+        task = bar.add_task("publishing", total=len(manifest.files))
+        return publishing.publish(
+            folder, gallery, manifest, based_on, min_recall, uploaded=lambda name: bar.advance(task)
+        )

@@ -16,6 +16,7 @@ COMMANDS = {
     "build-gallery": "build a gallery of known people from their photos, and publish it",
     "build-index": "index the faces of a published gallery anew, without its photos",
     "match": "find the people of a gallery whom the faces in photos look like",
+    "galleries": "list, show, compare, check, roll back and clean up published galleries",
     "evaluate": "measure verification accuracy on labelled pairs (the LFW protocol)",
 }
 

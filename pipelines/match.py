@@ -2,13 +2,14 @@
 
 import contextlib
 import dataclasses
-import os
+import pathlib
 from collections.abc import Sequence
 from typing import Any
 
 import apache_beam as beam
 
 from celebface.indexing import schemas, storage
+from celebface.indexing.cache import default_cache
 from celebface.indexing.gallery import Gallery
 from celebface.indexing.manifest import BadBundle
 from celebface.models.encoder_card import BadEncoder
@@ -47,6 +48,7 @@ class MatchConfig:
       output: URI of the folder for the results.
       encoder: URI of the encoder; empty for the gallery's.
       default_encoder: URI of the one that is looked for if the gallery's is not where it was.
+      cache: Where the files of a gallery in a store are kept on each machine; empty for the usual place.
       precision: Numeric precision; "auto" for the gallery's.
       reader: How photos are read.
       top_k: People listed for each face.
@@ -60,6 +62,7 @@ class MatchConfig:
     output: str
     encoder: str
     default_encoder: str
+    cache: str
     precision: str
     reader: ReaderConfig
     top_k: int
@@ -141,6 +144,7 @@ def parse_args(argv: Sequence[str]) -> tuple[MatchConfig, list[str]]:
         output=output,
         encoder=storage.absolute(args.encoder) if args.encoder else "",
         default_encoder=str(encoder_folder(args.cache)),
+        cache="" if args.cache == default_cache() else storage.absolute(str(args.cache)),
         precision=args.precision,
         reader=arguments.reader_config(args, one_face=args.one_face),
         top_k=args.top_k,
@@ -157,7 +161,7 @@ def build(pipeline: beam.Pipeline, config: MatchConfig, terms: "Terms", staging:
     taken = take_in(pipeline, config.intake, staging, layout.rows, config.shards)
     faces, lost = taken.photos | "Detect" >> DetectFaces(config.reader, terms.precision)
     vectors = faces | "Encode" >> EncodeFaces(terms.encoder, terms.precision)
-    done = vectors | "Match" >> MatchFaces(terms.gallery, config.top_k, terms.tau)
+    done = vectors | "Match" >> MatchFaces(terms.gallery, config.top_k, terms.tau, config.cache)
 
     kept = (*taken.outcomes, lost, done) | "Stage" >> StageOutcomes(staging, layout.rows, config.shards)
     (kept, taken.staged) | "Staged" >> beam.Flatten() | "Shard" >> WriteShards(layout)
@@ -184,7 +188,7 @@ def main(argv: Sequence[str]) -> int:
     """Runs the command."""
     config, beam_argv = parse_args(argv)
     try:
-        gallery = Gallery.open(config.gallery)
+        gallery = Gallery.open(config.gallery, pathlib.Path(config.cache) if config.cache else None)
         terms = _terms(config, gallery)
         ahead, photos = intake.look_ahead(config.intake, execution.photos_worth_counting())
         config = dataclasses.replace(config, intake=ahead)
@@ -244,7 +248,7 @@ def _find_encoder(config: MatchConfig, gallery: Gallery) -> str:
 
 def _check_output(output: str) -> None:
     """Refuses a folder with files that no match job wrote, lest they be mistaken for results."""
-    if os.path.isfile(output):
+    if storage.type_of(output) == "file":
         raise UsageError(f"{output} is a file; name a folder with --output")
     if foreign := match_results.foreign_file(output):
         raise UsageError(f"{output} holds other files, such as {foreign}; name a new folder with --output")

@@ -5,6 +5,7 @@ import pathlib
 
 import pytest
 
+from celebface.indexing.cache import default_cache
 from celebface.models import weights
 
 # --- data -------------------------------------------------------------------------------------------------------------
@@ -13,7 +14,7 @@ from celebface.models import weights
 @pytest.fixture(scope="session")
 def cache() -> pathlib.Path:
     """The cache of fetched models; `make test` fills it."""
-    folder = weights.default_cache()
+    folder = default_cache()
     if not weights.encoder_folder(folder).is_dir() or not weights.sample_folder(folder, "val").is_dir():
         pytest.skip("the models are not fetched: run celebface fetch-models")
     return folder

@@ -1,17 +1,27 @@
-"""Object stores for tests: servers in processes of their own, on ports that the system chooses, that hold nothing."""
+"""Object stores for tests: servers in processes of their own, on ports that the system chooses, that hold nothing.
+
+The Python emulator of Google Cloud Storage knows no preconditions. What needs them runs against fake-gcs-server, a Go
+program, which is made here if it is not installed but Go is.
+"""
 
 import contextlib
 import dataclasses
 import importlib.util
 import itertools
+import os
+import pathlib
+import shutil
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
 import requests
 
 KINDS = ("s3", "gs")
+SWAPPING = ("s3", "fake-gcs")  # those that honour preconditions
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1"}
 _SETTINGS = (
     "AWS_ENDPOINT_URL_S3",
@@ -23,12 +33,21 @@ _SETTINGS = (
     "GOOGLE_APPLICATION_CREDENTIALS",
 )
 _PACKAGES = {"s3": "moto", "gs": "gcp_storage_emulator"}
+# moto looks at a precondition and writes in two steps; S3 does both at once, and so does one writer after the other.
 _SERVERS = {
     "s3": """
-import logging, sys
-from moto.server import ThreadedMotoServer
+import logging, sys, threading
+from moto.moto_server import threaded_moto_server
 logging.getLogger("werkzeug").setLevel(logging.ERROR)
-server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+one_at_a_time = threading.Lock()
+class Application(threaded_moto_server.DomainDispatcherApplication):
+    def __call__(self, environ, start_response):
+        if environ["REQUEST_METHOD"] != "PUT":
+            return super().__call__(environ, start_response)
+        with one_at_a_time:
+            return list(super().__call__(environ, start_response))
+threaded_moto_server.DomainDispatcherApplication = Application
+server = threaded_moto_server.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
 server.start()
 print("http://%s:%d" % server.get_host_and_port(), flush=True)
 sys.stdin.read()
@@ -49,6 +68,10 @@ _numbers = itertools.count(1)
 @contextlib.contextmanager
 def server(kind: str) -> Iterator[str]:
     """Runs a store; gives its address. It ends with its standard input."""
+    if kind == "fake-gcs":
+        with _fake_gcs_server() as address:
+            yield address
+        return
     if not importlib.util.find_spec(_PACKAGES[kind]):
         pytest.skip(f"{_PACKAGES[kind]} is not installed: pip install -e .[dev]")
     with subprocess.Popen(
@@ -65,6 +88,37 @@ def server(kind: str) -> Iterator[str]:
         process.stdin.close()
 
 
+_FAKE_GCS = "github.com/fsouza/fake-gcs-server@v1.56.1"
+_PROGRAMS = pathlib.Path(__file__).parents[1] / "build" / "bin"
+
+
+def _fake_gcs_program() -> str:
+    found = shutil.which("fake-gcs-server", path=f"{os.environ['PATH']}{os.pathsep}{_PROGRAMS}")
+    if not found and shutil.which("go"):
+        subprocess.run(["go", "install", _FAKE_GCS], env={**os.environ, "GOBIN": str(_PROGRAMS)}, check=False)
+        found = shutil.which("fake-gcs-server", path=str(_PROGRAMS))
+    if not found:
+        pytest.skip(f"there is no fake-gcs-server: go install {_FAKE_GCS}")
+    return found
+
+
+@contextlib.contextmanager
+def _fake_gcs_server() -> Iterator[str]:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]  # the program must be told its own address, so it cannot choose
+    flags = ["-scheme=http", "-host=127.0.0.1", f"-port={port}", "-backend=memory", "-log-level=error"]
+    with subprocess.Popen([_fake_gcs_program(), *flags], stderr=subprocess.DEVNULL) as process:
+        try:
+            while process.poll() is None:
+                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                    break
+                time.sleep(0.02)
+            assert process.poll() is None, "the server did not start"
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+
+
 def point_to(monkeypatch: pytest.MonkeyPatch, kind: str, address: str) -> None:
     """Lets the environment name a store, and nothing else that this machine may be set up for."""
     for name in _SETTINGS:
@@ -74,8 +128,9 @@ def point_to(monkeypatch: pytest.MonkeyPatch, kind: str, address: str) -> None:
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     for name, value in CREDENTIALS.items():
         monkeypatch.setenv(name, value)
-    for each, name in (("s3", "AWS_ENDPOINT_URL_S3"), ("gs", "STORAGE_EMULATOR_HOST")):
-        monkeypatch.setenv(name, address if each == kind else "http://127.0.0.1:1")  # where nobody listens
+    for each, name in (("s3", "AWS_ENDPOINT_URL_S3"), ("gcs", "STORAGE_EMULATOR_HOST")):
+        mine = (kind == "s3") == (each == "s3")
+        monkeypatch.setenv(name, address if mine else "http://127.0.0.1:1")  # where nobody listens
 
 
 @dataclasses.dataclass(frozen=True)

@@ -29,7 +29,7 @@ WRONG = {
     "missing gallery": "match {tmp}/one --gallery {tmp}/nowhere",
     "missing encoder": "build-gallery --source {tmp}/one --encoder {tmp}/nowhere",
     "gallery name": "build-gallery --source {tmp}/one --name ../up",
-    "remote root": "build-gallery --source {tmp}/one --output_root gs://bucket/x",
+    "root in no known store": "build-gallery --source {tmp}/one --output_root hdfs://bucket/x",
     "face below what the detector sees": "build-gallery --source {tmp}/one --min_face_px 3",
     "faces of any size": "build-gallery --source {tmp}/one --min_face_share 0",
     "photos decoded to nothing": "match {tmp}/one --decoded_side 100",

@@ -8,7 +8,7 @@ import fakes
 import numpy as np
 import pytest
 
-from celebface.indexing import annoy_index, exact_index, publish, search, storage
+from celebface.indexing import annoy_index, exact_index, publish, search, storage, upkeep
 from celebface.indexing.calibration import Calibration
 from celebface.indexing.gallery import Gallery
 from celebface.indexing.manifest import BadBundle, Manifest
@@ -275,7 +275,26 @@ def test_a_missing_file_is_refused(copy, name):
 def test_a_file_that_the_manifest_does_not_vouch_for_is_refused(copy, name):
     files = Manifest.from_json(storage.read_bytes(storage.join(copy, "manifest.json"))).files
     write_manifest(copy, files={other: entry for other, entry in files.items() if other != name})
-    with pytest.raises(BadBundle, match=f"the gallery lacks its {name}: {copy}"):
+    with pytest.raises(BadBundle, match=f"the gallery's {name} is not in its manifest: {copy}"):
+        Gallery.open(copy)
+    pathlib.Path(copy, name).unlink()
+    with pytest.raises(BadBundle, match=f"the gallery's manifest lacks {name}"):
+        Gallery.open(copy)
+
+
+def test_a_manifest_that_is_cut_short_is_refused(copy):
+    manifest = pathlib.Path(copy, "manifest.json")
+    manifest.write_bytes(manifest.read_bytes()[:-100])
+    with pytest.raises(BadBundle, match="the gallery's manifest cannot be read"):
+        Gallery.open(copy)
+
+
+def test_a_version_of_a_newer_format_is_refused(copy):
+    manifest = pathlib.Path(copy, "manifest.json")
+    manifest.write_text(manifest.read_text().replace("celebface-gallery/", "celebface-gallery/9"))
+    with pytest.raises(
+        BadBundle, match=r"the gallery has the format celebface-gallery/9\d+, this version of celebface"
+    ):
         Gallery.open(copy)
 
 
@@ -309,3 +328,6 @@ def test_publishing_another_version_leaves_an_opened_gallery_alone(version, quer
     assert gallery.uri == old
     assert gallery.nearest_people(queries, 3) == before
     assert Gallery.open(str(tmp_path / "gallery")).uri == str(tmp_path / "gallery" / "v2")
+    upkeep.rollback(str(tmp_path / "gallery"))
+    publish.publish(folder, str(tmp_path / "gallery"), dataclasses.replace(gallery.manifest, version="v3"))
+    assert gallery.nearest_people(queries, 3) == before

@@ -71,6 +71,8 @@ def test_libraries_stay_out_of_layers(layer, banned):
         ("celebface.pipelines.cli", ("apache_beam", "tensorflow")),
         ("celebface.pipelines.match", ("tensorflow",)),  # the driver of a run with worker processes
         ("celebface.pipelines.build_gallery", ("tensorflow",)),
+        ("celebface.pipelines.galleries", ("tensorflow",)),
+        ("celebface.indexing.storage", ("boto3", "google.cloud.storage")),  # extras
     ],
 )
 def test_loading_a_module_does_not_load(module, banned):

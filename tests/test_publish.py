@@ -1,13 +1,17 @@
 """Publishing: whatever fails, and whenever, a reader finds a whole version."""
 
+import contextlib
+import dataclasses
 import datetime
 import pathlib
 import shutil
 
 import fakes
+import object_stores
 import pytest
 
-from celebface.indexing import publish, storage
+from benchmarks import publishing
+from celebface.indexing import publish, storage, upkeep
 from celebface.indexing.manifest import BadBundle, Manifest
 
 NAMES = ["faces-00000-of-00001.parquet", "index/faces.ann", "run.json"]  # in the order of their names
@@ -40,9 +44,12 @@ def check_whole(version: str) -> Manifest:
 
 def wrap_writes(monkeypatch, around) -> None:
     """Has `around(target, write)` called in place of everything that publishing writes, with a call that does it."""
-    copy_file, write_bytes = storage.copy_file, storage.write_bytes
+    copy_file, write_bytes, replace = storage.copy_file, storage.write_bytes, storage.replace_tagged
     monkeypatch.setattr(storage, "copy_file", lambda source, target: around(target, lambda: copy_file(source, target)))
     monkeypatch.setattr(storage, "write_bytes", lambda target, data: around(target, lambda: write_bytes(target, data)))
+    monkeypatch.setattr(
+        storage, "replace_tagged", lambda target, data, tag: around(target, lambda: replace(target, data, tag))
+    )
 
 
 # --- order and atomicity ----------------------------------------------------------------------------------------------
@@ -142,6 +149,87 @@ def test_a_corrupted_copy_is_refused(tmp_path, monkeypatch, name, damage):
     assert not (tmp_path / "gallery" / "v2" / "manifest.json").exists()
     assert publish.find_version(str(tmp_path / "gallery")) == old
     check_whole(old)
+
+
+# --- the floor of recall ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("index", "told"),
+    [
+        ({"recall_at_1": 0.9912, "recall_at_10": 0.98}, r"recall@1 0\.9912, recall@10 0\.9800, and at least 0\.99 is"),
+        ({"recall_at_1": 0.9, "recall_at_10": 1.0}, r"recall@1 0\.9000, recall@10 1\.0000, and at least 0\.99 is"),
+        ({"recall_at_10": 0.5}, r": recall@10 0\.5000, and at least 0\.99 is"),
+    ],
+)
+def test_an_index_that_finds_too_little_is_not_published(tmp_path, index, told):
+    folder = assemble(tmp_path / "assembled", b"contents")
+    manifest = dataclasses.replace(fakes.manifest(folder, "v1"), index={**fakes.INDEX, **index})
+    with pytest.raises(publish.Refused, match=told):
+        publish.publish(folder, str(tmp_path / "gallery"), manifest, min_recall=0.99)
+    assert not (tmp_path / "gallery").exists()
+    publish.publish(folder, str(tmp_path / "gallery"), manifest, min_recall=min(index.values()))
+    assert publish.find_version(str(tmp_path / "gallery")) == str(tmp_path / "gallery" / "v1")
+
+
+# --- several at once --------------------------------------------------------------------------------------------------
+
+
+def test_a_version_made_from_one_that_is_no_longer_the_latest_is_refused(tmp_path):
+    publish_version(tmp_path, "v1")
+    publish_version(tmp_path, "v2")
+    folder, gallery = assemble(tmp_path / "assembled", b"new"), str(tmp_path / "gallery")
+    with pytest.raises(
+        publish.Refused, match=f"^v1 is no longer the latest version of {gallery}; run the command again$"
+    ):
+        publish.publish(folder, gallery, fakes.manifest(folder, "v3"), based_on="v1")
+    assert not (tmp_path / "gallery" / "v3").exists()
+    publish.publish(folder, gallery, fakes.manifest(folder, "v3"), based_on="v2")
+    assert publish.find_version(gallery) == storage.join(gallery, "v3")
+
+
+def test_who_comes_second_is_told_and_keeps_a_whole_version(tmp_path, monkeypatch):
+    first = publish_version(tmp_path, "v1")
+    folder, gallery = assemble(tmp_path / "assembled", b"new"), str(tmp_path / "gallery")
+
+    def let_another_in(target, write):
+        if target.endswith("v3/manifest.json"):
+            with monkeypatch.context() as alone:
+                alone.undo()
+                publish_version(tmp_path, "v2")
+        write()
+
+    wrap_writes(monkeypatch, let_another_in)
+    told = f"v3 is whole, but not the latest: celebface galleries rollback {gallery} --to v3 makes it so"
+    with pytest.raises(storage.Conflict, match=told):
+        publish.publish(folder, gallery, fakes.manifest(folder, "v3"))
+    monkeypatch.undo()
+    assert publish.find_version(gallery) == storage.join(gallery, "v2")
+    assert check_whole(storage.join(gallery, "v3")).version == "v3"
+    assert upkeep.rollback(gallery, "v3") == ("v2", "v3")
+    assert publish.find_version(gallery) == storage.join(gallery, "v3")
+    check_whole(first)
+
+
+@pytest.mark.parametrize("kind", ["local", *object_stores.SWAPPING])
+def test_of_two_publishers_at_once_one_wins_and_the_other_is_told(kind, tmp_path, monkeypatch):
+    """Fewer rounds in stores, where each takes long; `python -m benchmarks.publishing` runs them all."""
+    rounds = 100 if kind == "local" else 12
+    with contextlib.ExitStack() as stack:
+        gallery = str(tmp_path / "gallery")
+        if kind != "local":
+            address = stack.enter_context(object_stores.server(kind))
+            object_stores.point_to(monkeypatch, kind, address)
+            gallery = f"{object_stores.make_bucket(kind, address).uri}/gallery"
+        ended = publishing.race(gallery, rounds)
+        assert (ended.rounds, ended.won, ended.told) == (rounds, rounds, rounds)
+        assert ended.seen > 0
+
+
+def test_a_publisher_killed_at_any_moment_leaves_a_whole_latest_and_is_simply_run_again(tmp_path):
+    reached = publishing.kill_publishers(str(tmp_path / "gallery"), 8)
+    assert len(reached) == 8 and set(reached) <= {"nothing", "files", "version", "latest"}
+    assert set(reached) != {"latest"}
 
 
 # --- finding ----------------------------------------------------------------------------------------------------------

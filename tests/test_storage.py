@@ -9,7 +9,7 @@ import object_stores
 import pyarrow.fs
 import pytest
 
-from celebface.indexing import storage
+from celebface.indexing import storage, stores
 
 NAMES = ["plain.bin", "with space.bin", "Zoë à la carte.bin", "Zoe\u0308.bin", "two\nlines.bin", "50%20#?.bin"]
 
@@ -435,7 +435,7 @@ def test_a_store_that_cannot_be_reached_is_told_soon(kind, use, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"http://127.0.0.1:{taken.getsockname()[1]}"  # nobody listens there any more
     object_stores.point_to(monkeypatch, kind, address)
-    monkeypatch.setattr(storage, "_RETRY_SECONDS", 1)
+    monkeypatch.setattr(stores, "RETRY_SECONDS", 1)
     with pytest.raises(storage.StorageError, match=f"^the store cannot be reached: {kind}://bucket/faces$"):
         use(f"{kind}://bucket/faces")
 

@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
+from celebface.indexing.cache import default_cache
 from celebface.models import encoder_card, weights
 from celebface.models.encoder_card import EncoderCard
 from celebface.models.faces import PhotoLimits
@@ -23,7 +24,7 @@ PHOTOS = f"{weights._PHOTOS_FOLDER}/train"
 def archive() -> pathlib.Path:
     """The source package that the models come from."""
     own = os.environ.get("CELEBFACE_ARCHIVE")
-    path = pathlib.Path(own) if own else weights.default_cache() / "downloads" / weights._ARCHIVE_NAME
+    path = pathlib.Path(own) if own else default_cache() / "downloads" / weights._ARCHIVE_NAME
     if not path.is_file():
         pytest.skip(f"no {weights._ARCHIVE_NAME}: set CELEBFACE_ARCHIVE to where it lies")
     return path
@@ -396,7 +397,7 @@ def test_the_cache_is_where_the_user_has_it(variables, expected, monkeypatch):
     for name, value in {"HOME": "/home/me", **variables}.items():
         monkeypatch.setenv(name, value)
 
-    assert weights.default_cache() == pathlib.Path(expected)
+    assert default_cache() == pathlib.Path(expected)
 
 
 # --- Keras 2 files ----------------------------------------------------------------------------------------------------

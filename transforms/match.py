@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import pathlib
 import time
 from collections.abc import Sequence
 
@@ -28,17 +29,19 @@ class MatchFaces(beam.PTransform):
       gallery: URI of a gallery version.
       top_k: People listed for each face.
       tau: Threshold on D.
+      cache: Folder on the workers' machines for the files of a gallery in a store; empty for their usual one.
     """
 
     gallery: str
     top_k: int
     tau: float
+    cache: str = ""
 
     def expand(self, photos: beam.PCollection) -> beam.PCollection:
         return (
             photos
             | beam.BatchElements(min_batch_size=_FACES, max_batch_size=_FACES, element_size_fn=_weight)
-            | beam.ParDo(_MatchFacesDoFn(self.gallery, self.top_k, self.tau)).with_output_types(Outcome)
+            | beam.ParDo(_MatchFacesDoFn(self.gallery, self.top_k, self.tau, self.cache)).with_output_types(Outcome)
         )
 
 
@@ -47,15 +50,16 @@ def _weight(photo: EmbeddedPhoto) -> int:
 
 
 class _MatchFacesDoFn(beam.DoFn):
-    def __init__(self, gallery: str, top_k: int, tau: float):
+    def __init__(self, gallery: str, top_k: int, tau: float, cache: str):
         self._gallery_uri = gallery
+        self._cache = pathlib.Path(cache) if cache else None
         self._top_k = top_k
         self._tau = tau
         self._metrics = StageMetrics(STAGE)
         self._shared = Shared()
 
     def setup(self) -> None:
-        self._gallery: Gallery = self._shared.acquire(lambda: Gallery.open(self._gallery_uri))
+        self._gallery: Gallery = self._shared.acquire(lambda: Gallery.open(self._gallery_uri, self._cache))
 
     def process(self, photos: Sequence[EmbeddedPhoto]):
         start = time.perf_counter()

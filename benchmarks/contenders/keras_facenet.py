@@ -10,6 +10,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 
+from celebface.indexing.cache import default_cache
 from celebface.models import encoder_card, weights
 from celebface.models.encoder_card import EncoderCard
 from celebface.models.inception_resnet import INPUT_SIZE
@@ -18,7 +19,7 @@ from celebface.models.trainable_facenet import build_model, set_weights_by_name
 
 def load_model():
     """Builds the network and loads the default encoder's weights."""
-    folder = weights.encoder_folder(weights.default_cache())
+    folder = weights.encoder_folder(default_cache())
     card = EncoderCard.from_json((folder / encoder_card.CARD_NAME).read_bytes())
     model = build_model(card.embedding_size)
     arrays = encoder_card.weights_from_bytes((folder / encoder_card.WEIGHTS_NAME).read_bytes(), card)

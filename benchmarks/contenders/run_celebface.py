@@ -11,6 +11,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 from protocol import Found, peak_bytes, serve
 
+from celebface.indexing.cache import default_cache
 from celebface.models import weights
 from celebface.models.faces import NoFace, PhotoFaces, ReaderConfig
 from celebface.models.precision import cpu_has_bfloat16
@@ -42,7 +43,7 @@ def _load_models() -> None:
     from celebface.transforms.encode import load_encoder
 
     reader = FaceReader(ReaderConfig(), PRECISION)
-    encoder = load_encoder(str(weights.encoder_folder(weights.default_cache())), PRECISION)
+    encoder = load_encoder(str(weights.encoder_folder(default_cache())), PRECISION)
 
 
 def _read_photos(paths: Sequence[str]) -> Found:
