@@ -125,7 +125,6 @@ def test_a_damaged_version_is_refused_before_anything_is_written(life, probes, c
             str(probes),
             f"--gallery={life.gallery}",
             f"--output={life.bucket.uri}/refused",
-            f"--cache={probes}/no",
         ],
         ["galleries", "rollback", life.gallery, "--to", life.second],
     ):
