@@ -1,5 +1,6 @@
 """Galleries of stores in the cache of this machine, fetched once for all its processes."""
 
+import contextlib
 import hashlib
 import os
 import pathlib
@@ -41,12 +42,13 @@ def local_files(version: str, manifest: bytes, files: Mapping[str, Mapping[str, 
     place = _place(manifest, cache)
     if not all(_is_whole(place / name, entry) for name, entry in files.items()):
         place.mkdir(parents=True, exist_ok=True)
-        with locked(place.parent):  # not the place itself, which may be forgotten meanwhile
+        with locked(place):
             for name, entry in files.items():
                 if not _is_whole(place / name, entry):
                     _fetch(version, name, entry, place / name)
         _forget_the_oldest(place.parent)
-    os.utime(place)
+    with contextlib.suppress(FileNotFoundError):  # somebody else leaves only the versions that were opened last, too
+        os.utime(place)
     return str(place)
 
 
@@ -61,9 +63,9 @@ def _place(manifest: bytes, cache: pathlib.Path) -> pathlib.Path:
 
 def _forget_the_oldest(galleries: pathlib.Path) -> None:
     """Leaves the versions that were opened last."""
-    places = sorted((place for place in galleries.iterdir() if place.is_dir()), key=lambda place: place.stat().st_mtime)
-    for place in places[:-_KEPT]:
-        shutil.rmtree(place, ignore_errors=True)
+    with contextlib.suppress(FileNotFoundError):  # somebody else is at it
+        for place in sorted(galleries.iterdir(), key=lambda place: place.stat().st_mtime)[:-_KEPT]:
+            shutil.rmtree(place, ignore_errors=True)
 
 
 def check_file(version: str, name: str, entry: Mapping[str, Any]) -> None:

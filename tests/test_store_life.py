@@ -32,7 +32,7 @@ class Life:
 
 
 @pytest.fixture(scope="module", params=object_stores.SWAPPING)
-def life(request, sample, tmp_path_factory):
+def life(request, sample, encoder, tmp_path_factory):
     """Built by the command: the parts of a run, its shards and its index go to the store.
 
     Worker processes take long to start, so they are tried in each store with one command: here, or in a match.
@@ -44,11 +44,12 @@ def life(request, sample, tmp_path_factory):
             shutil.copy(photo, folder / "people" / person)
     with object_stores.server(request.param) as address, pytest.MonkeyPatch.context() as environment:
         object_stores.point_to(environment, request.param, address)
+        environment.setenv("CELEBFACE_CACHE", str(folder / "cache"))
         bucket = object_stores.make_bucket(request.param, address)
         gallery = f"{bucket.uri}/galleries/stars"
         build = [
             "build-gallery", f"--source={folder}/people", f"--output_root={bucket.uri}/galleries", "--name=stars",
-            "--num_shards=2",
+            "--num_shards=2", f"--encoder={encoder}",
         ]  # fmt: skip
         workers = 2 if request.param == "s3" else 1
         assert cli.main([*build, f"--direct_num_workers={workers}"]) == 0
@@ -114,7 +115,7 @@ def test_a_match_keeps_the_version_it_began_with_and_leaves_its_results_in_the_s
     assert f"results in {output}" in capsys.readouterr().out
 
 
-def test_a_damaged_version_is_refused_before_anything_is_written(life, probes, tmp_path, capsys):
+def test_a_damaged_version_is_refused_before_anything_is_written(life, probes, capsys):
     name = f"{life.gallery}/{life.second}/index/vectors.npy"
     data = storage.read_bytes(name)
     storage.write_bytes(name, data[:-1] + bytes([data[-1] ^ 1]))
@@ -124,7 +125,6 @@ def test_a_damaged_version_is_refused_before_anything_is_written(life, probes, t
             str(probes),
             f"--gallery={life.gallery}",
             f"--output={life.bucket.uri}/refused",
-            f"--cache={tmp_path}",
         ],
         ["galleries", "rollback", life.gallery, "--to", life.second],
     ):
