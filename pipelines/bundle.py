@@ -6,11 +6,13 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from celebface.indexing import build, calibration, publish, storage
+from celebface.indexing import build, calibrate, calibration, publish, storage
 from celebface.indexing.calibration import Calibration
 from celebface.indexing.manifest import Manifest
+from celebface.indexing.rates import Tail
+from celebface.indexing.searcher import Searcher
 from celebface.models.encoder_card import EncoderCard
-from celebface.pipelines import report
+from celebface.pipelines import charts, report
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,8 +42,8 @@ def complete(folder: str, vectors: Vectors, counts: Mapping[str, int], config: M
     """
     index = build.build_index(build.face_shards(folder), folder)
     card = vectors.card
-    points = [dataclasses.asdict(point) for point in card.operating_points]
-    storage.write_bytes(storage.join(folder, calibration.NAME), Calibration.of_encoder(points, card.evidence).to_json())
+    searcher = Searcher.open(folder, index)
+    write_calibration(folder, calibrate.of_gallery(build.face_shards(folder), searcher, tail_of(card)))
     files = {}
     for name in storage.list_files(folder):
         digest, size = storage.checksum(storage.join(folder, name))
@@ -63,3 +65,15 @@ def complete(folder: str, vectors: Vectors, counts: Mapping[str, int], config: M
         config=config,
         code=report.versions(),
     )
+
+
+def tail_of(card: EncoderCard) -> Tail | None:
+    """What an encoder's card says of its distances."""
+    return Tail.through([dataclasses.asdict(point) for point in card.operating_points], card.evidence)
+
+
+def write_calibration(folder: str, measured: Calibration) -> None:
+    """Writes calibration.json and its charts below a folder's index/."""
+    storage.write_bytes(storage.join(folder, calibration.NAME), measured.to_json())
+    for name, data in zip(calibration.CHARTS, charts.draw(measured), strict=True):
+        storage.write_bytes(storage.join(folder, name), data)
