@@ -1,6 +1,6 @@
 """Calibrating: a gallery's own people searched for as if they were strangers, and as if by another photo."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from celebface.indexing import build, rates, storage
 from celebface.indexing.calibration import AMBIGUOUS_MARGIN, LFW_CURVE, Calibration, Curve, Trials
 from celebface.indexing.rates import Tail
-from celebface.indexing.searcher import Neighbour, Searcher
+from celebface.indexing.searcher import Neighbour
 
 _MOST_PEOPLE = 5000  # searched for: at a rate of 0.1 % five of them are found
 _BATCH = 256
@@ -24,8 +24,10 @@ _COPY = 0.1
 _ENOUGH_FOR_A_CURVE = 400
 _SHIFTS = 20  # impostor pairs of each person
 
+Search = Callable[[np.ndarray, int], list[list[Neighbour]]]  # see Searcher.nearest_people
 
-def of_gallery(shards: Sequence[str], searcher: Searcher, tail: Tail | None) -> Calibration:
+
+def of_gallery(shards: Sequence[str], nearest_people: Search, encoder_id: str, tail: Tail | None) -> Calibration:
     """Calibrates a gallery by its own people.
 
     A person left out of the gallery is a stranger to it. One face of each counts, so that strangers are independent:
@@ -33,8 +35,9 @@ def of_gallery(shards: Sequence[str], searcher: Searcher, tail: Tail | None) -> 
 
     Args:
       shards: Its face shards.
-      searcher: Its index: what answers in earnest answers here.
-      tail: What is known of its encoder.
+      nearest_people: Its search: what answers in earnest answers here.
+      encoder_id: Of its vectors.
+      tail: What is known of that encoder.
     """
     counts = _count_faces(shards)
     chosen = sorted(counts)[:_MOST_PEOPLE]
@@ -43,7 +46,7 @@ def of_gallery(shards: Sequence[str], searcher: Searcher, tail: Tail | None) -> 
     found = [
         people
         for start in range(0, len(probes), _BATCH)
-        for people in searcher.nearest_people(probes[start : start + _BATCH], 3)
+        for people in nearest_people(probes[start : start + _BATCH], 3)
     ]
     others = [
         [person for person in people if person.identity_id != who] for who, people in zip(chosen, found, strict=True)
@@ -52,6 +55,7 @@ def of_gallery(shards: Sequence[str], searcher: Searcher, tail: Tail | None) -> 
     strangers, copies = _as_strangers(chosen, others)
     return Calibration(
         subject="a stranger against the whole gallery",
+        encoder_id=encoder_id,
         people=len(counts),
         comparisons=round(rates.comparisons(list(counts.values())), 6),
         strangers=strangers,
@@ -62,17 +66,19 @@ def of_gallery(shards: Sequence[str], searcher: Searcher, tail: Tail | None) -> 
     )
 
 
-def of_pairs(genuine: np.ndarray, impostor: np.ndarray, tail: Tail | None) -> Calibration:
+def of_pairs(genuine: np.ndarray, impostor: np.ndarray, encoder_id: str, tail: Tail | None) -> Calibration:
     """Calibrates single comparisons by labelled pairs.
 
     Args:
       genuine: float [P], D of pairs that show one person.
       impostor: float [Q], D of pairs that show two.
-      tail: What is known of the encoder.
+      encoder_id: Of the vectors.
+      tail: What is known of that encoder.
     """
     enough = len(genuine) >= _ENOUGH_FOR_A_CURVE <= len(impostor)
     return Calibration(
         subject="one comparison",
+        encoder_id=encoder_id,
         people=1,
         comparisons=1.0,
         strangers=Trials(len(impostor), _sorted(impostor)),

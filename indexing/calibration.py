@@ -171,6 +171,14 @@ class OperatingPoint:
         how = f"{self.method}, 95 %: {low} to {high} %"
         return f"false match rate {100 * self.false_match_rate:g} % ({how})"
 
+    @property
+    def recognised(self) -> str:
+        """The true match rate and how sure it is, in words."""
+        if self.true_match_rate is None or self.true_match_interval is None:
+            return "true match rate unknown"
+        low, high = (f"{100 * end:.0f}" for end in self.true_match_interval)
+        return f"true match rate {100 * self.true_match_rate:.0f} % ({low} to {high} %)"
+
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
@@ -178,6 +186,7 @@ class Calibration:
 
     Attributes:
       subject: What a false match is here: of a stranger with anybody of a gallery, or in one comparison.
+      encoder_id: The encoder of the vectors.
       people: People that a face is held against.
       comparisons: How many people of one face each they are as good as; see `rates.comparisons`.
       strangers: Searches for people who are not there.
@@ -188,6 +197,7 @@ class Calibration:
     """
 
     subject: str
+    encoder_id: str
     people: int
     comparisons: float
     strangers: Trials

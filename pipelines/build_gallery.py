@@ -9,6 +9,8 @@ from typing import Any
 import apache_beam as beam
 
 from celebface.indexing import publish, schemas, storage
+from celebface.indexing.calibration import NAME as CALIBRATION_NAME
+from celebface.indexing.calibration import Calibration, Unstated
 from celebface.indexing.manifest import NAME as MANIFEST_NAME
 from celebface.indexing.manifest import BadBundle, Manifest
 from celebface.models.encoder_card import BadEncoder, EncoderCard
@@ -274,8 +276,19 @@ def main(argv: Sequence[str]) -> int:
     storage.delete_tree(staging)
     out.print(summary.people_table(_people(version)))
     out.print(f"index {manifest.index['kind']}, recall@10 {manifest.index['recall_at_10']:.4f}", markup=False)
+    out.print(_thresholds(version), markup=False)
     out.print(f"published {plain(version)}", markup=False)
     return 0
+
+
+def _thresholds(version: str) -> str:
+    """The version's threshold as `match` takes it by default, in words."""
+    calibration = Calibration.from_json(storage.read_bytes(storage.join(version, CALIBRATION_NAME)))
+    try:
+        point = calibration.at()
+    except Unstated as error:
+        return f"no tau: {error}"
+    return f"tau {point.tau:g}: {point.stated}, {point.recognised}"
 
 
 def _staging(config: BuildGalleryConfig, card: EncoderCard) -> str:

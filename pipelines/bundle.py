@@ -42,8 +42,10 @@ def complete(folder: str, vectors: Vectors, counts: Mapping[str, int], config: M
     """
     index = build.build_index(build.face_shards(folder), folder)
     card = vectors.card
-    searcher = Searcher.open(folder, index)
-    write_calibration(folder, calibrate.of_gallery(build.face_shards(folder), searcher, tail_of(card)))
+    encoder = json.loads(card.to_json())
+    search = Searcher.open(folder, index).nearest_people
+    measured = calibrate.of_gallery(build.face_shards(folder), search, card.encoder_id, tail_of(encoder))
+    write_calibration(folder, measured)
     files = {}
     for name in storage.list_files(folder):
         digest, size = storage.checksum(storage.join(folder, name))
@@ -54,7 +56,7 @@ def complete(folder: str, vectors: Vectors, counts: Mapping[str, int], config: M
         version=publish.version_name(created, hashlib.sha256(contents.encode()).hexdigest()),
         created=created.isoformat(),
         encoder_id=card.encoder_id,
-        encoder=json.loads(card.to_json()),
+        encoder=encoder,
         preprocessing=card.preprocessing,
         precision=vectors.precision,
         dimension=card.embedding_size,
@@ -67,9 +69,9 @@ def complete(folder: str, vectors: Vectors, counts: Mapping[str, int], config: M
     )
 
 
-def tail_of(card: EncoderCard) -> Tail | None:
-    """What an encoder's card says of its distances."""
-    return Tail.through([dataclasses.asdict(point) for point in card.operating_points], card.evidence)
+def tail_of(card: Mapping[str, Any]) -> Tail | None:
+    """What an encoder's card, as JSON, says of its distances."""
+    return Tail.through(card.get("operating_points", ()), card.get("evidence", ""))
 
 
 def write_calibration(folder: str, measured: Calibration) -> None:

@@ -1,7 +1,7 @@
 """Charts of a calibration: how near strangers and known people come, and what each threshold lets pass and misses."""
 
 import io
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,7 +15,7 @@ _STRANGERS, _KNOWN, _POINTS = "#D55E00", "#0072B2", "#222222"
 _BIN = 0.05  # of D
 _SMALLEST_RATE = 1e-4  # shown
 _SMALLEST_MISS = 1e-2  # shown; what is less, also none, stands there
-_STYLE = {"svg.hashsalt": "celebface", "svg.fonttype": "none", "font.size": 9, "axes.titlesize": 10}
+_STYLE: dict[Any, Any] = {"svg.hashsalt": "celebface", "svg.fonttype": "none", "font.size": 9, "axes.titlesize": 10}
 
 
 def draw(calibration: Calibration) -> tuple[bytes, bytes]:
@@ -47,7 +47,7 @@ def _draw_distributions(axes: "Axes", calibration: Calibration, points: list[Ope
     known, strangers = calibration.known, calibration.strangers
     shown = [*_all(known), *_all(strangers), *(point.tau for point in points), 1.0]
     right = min(4.0, max(shown) + 0.1)
-    bins = np.arange(0, right + _BIN, _BIN)
+    bins = np.arange(0, right + _BIN, _BIN).tolist()
     tallest = 0.0
     for trials, colour, hatch, name in (
         (known, _KNOWN, "", "known, to their own nearest face"),

@@ -15,6 +15,7 @@ COMMANDS = {
     "fetch-models": "get the pre-trained encoder and the sample photos",
     "build-gallery": "build a gallery of known people from their photos, and publish it",
     "match": "find the people of a gallery whom the faces in photos look like",
+    "calibrate": "find thresholds for stated false match rates, of a gallery or by labelled pairs",
     "evaluate": "measure verification accuracy on labelled pairs (the LFW protocol)",
 }
 

@@ -9,10 +9,11 @@ import numpy as np
 from apache_beam.metrics import MetricsFilter
 from apache_beam.testing.test_pipeline import TestPipeline
 
-from celebface.indexing import build, calibration, publish, schemas, storage
-from celebface.indexing.calibration import Calibration
+from celebface.indexing import build, calibrate, calibration, publish, schemas, storage
 from celebface.indexing.manifest import Manifest
+from celebface.indexing.rates import Tail
 from celebface.indexing.schemas import Reason, Status
+from celebface.indexing.searcher import Searcher
 from celebface.transforms import shard, stage
 from celebface.transforms.records import ItemRef, Outcome, Person, face_id, image_id, kept_faces, printable
 from celebface.transforms.shard import ShardLayout
@@ -187,8 +188,12 @@ def gallery(root: str, vectors: np.ndarray, people: Sequence[str | Person], **in
       URI of the version.
     """
     folder = storage.join(root, "assembled")
-    measured = build.build_index(write_shards(folder, vectors, people), folder)
-    storage.write_bytes(storage.join(folder, calibration.NAME), Calibration.of_encoder(POINTS, "LFW").to_json())
+    shards = write_shards(folder, vectors, people)
+    measured = build.build_index(shards, folder)
+    tail = Tail.through(POINTS, "LFW")
+    search = Searcher.open(folder, measured).nearest_people
+    calibrated = calibrate.of_gallery(shards, search, "0123456789abcdef", tail)
+    storage.write_bytes(storage.join(folder, calibration.NAME), calibrated.to_json())
     return publish.publish(
         folder, storage.join(root, "gallery"), manifest(folder, "v1", vectors.shape[1], {**measured, **index})
     )
