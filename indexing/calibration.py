@@ -117,7 +117,7 @@ class Trials:
         return bisect.bisect_right(self.ambiguous, tau) / self.count if self.count else None
 
     def tau(self, rate: float) -> float:
-        """The threshold, to four digits, at which the next trial gets `match` with a chance of at most `rate`.
+        """The threshold at which the next trial gets `match` with a chance of at most `rate`.
 
         It is the j-th smallest score of n, j / (n + 1) being the chance that the next is no larger, whatever the
         distribution. What lies between that and the next score is not given away: it would bring the chance to (j + 1)
@@ -126,7 +126,7 @@ class Trials:
         allowed = math.floor(rate * (self.count + 1) + 1e-9)  # 0.29 * 100 is a little less than 29
         if not allowed:
             return 0.0
-        return min(4.0, math.ceil(self.scores[allowed - 1] * 1e4) / 1e4) if allowed <= len(self.scores) else 4.0
+        return self.scores[allowed - 1] if allowed <= len(self.scores) else 4.0
 
     def bearable(self, rate: float) -> float:
         """The largest tau at which those that pass do not contradict `rate`."""

@@ -288,7 +288,7 @@ def _thresholds(version: str) -> str:
         point = calibration.at()
     except Unstated as error:
         return f"no tau: {error}"
-    return f"tau {point.tau:g}: {point.stated}, {point.recognised}"
+    return f"tau {point.tau:.4g}: {point.stated}, {point.recognised}"
 
 
 def _staging(config: BuildGalleryConfig, card: EncoderCard) -> str:

@@ -195,7 +195,7 @@ class Terms:
     @property
     def threshold(self) -> str:
         """In words."""
-        return f"tau {self.tau:g}" + (f", {self.point.stated}" if self.point else "")
+        return f"tau {self.tau:.4g}" + (f", {self.point.stated}" if self.point else "")
 
 
 def main(argv: Sequence[str]) -> int:
