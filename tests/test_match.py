@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import math
 import os
 import pathlib
 import shutil
@@ -13,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from celebface.indexing import publish, schemas
-from celebface.indexing.calibration import LFW_CURVE
+from celebface.indexing.calibration import LFW_CURVE, OperatingPoint
 from celebface.indexing.gallery import Gallery
 from celebface.models import encoder_card
 from celebface.pipelines import cli
@@ -160,27 +161,33 @@ def test_results_replace_earlier_results_but_nothing_else(gallery, portrait, tmp
     assert (output / "thesis.txt").read_text() == "precious"
 
 
-def test_tau_decides_the_verdict(gallery, portrait, tmp_path):
+def test_tau_decides_the_verdict_and_has_no_stated_rate(gallery, portrait, tmp_path, capsys):
     assert match(gallery, tmp_path / "out", portrait, "--tau=0.01", "--top_k=1") == 0
+    config = json.loads((tmp_path / "out" / "run.json").read_text())["config"]
+    assert (config["far"], config["tau"], config["point"]) == (None, 0.01, None)
+    assert "at tau 0.01: 0 match" in capsys.readouterr().out
     assert [row["verdict"] for row in rows(tmp_path / "out", "matches")] == ["lookalike"]
 
 
+def check_point(output: pathlib.Path, gallery: pathlib.Path, far: float) -> OperatingPoint:
+    point = Gallery.open(str(gallery)).calibration.at(far)
+    config = json.loads((output / "run.json").read_text())["config"]
+    assert (config["far"], config["tau"]) == (far, point.tau)
+    assert config["point"]["interval"] == list(point.interval)
+    return point
+
+
+def test_the_usual_rate_is_one_in_a_hundred(matched, gallery):
+    check_point(matched, gallery, 0.01)
+
+
 def test_the_rate_asked_for_chooses_tau_and_is_recorded(gallery, portrait, tmp_path, capsys):
-    calibration = Gallery.open(str(gallery)).calibration
-    for flags, far in ((["--far=0.001"], 0.001), ([], 0.01)):
-        assert match(gallery, tmp_path / "out", portrait, *flags) == 0
-        config = json.loads((tmp_path / "out" / "run.json").read_text())["config"]
-        point = calibration.at(far)
-        assert (config["far"], config["tau"]) == (far, point.tau)
-        assert config["point"]["interval"] == list(point.interval)
-        assert f"at tau {point.tau:.4g}, {point.stated}: 1 match" in capsys.readouterr().out
-
-
-def test_a_tau_of_ones_own_has_no_stated_rate(gallery, portrait, tmp_path, capsys):
-    assert match(gallery, tmp_path / "out", portrait, "--tau=0.9") == 0
-    config = json.loads((tmp_path / "out" / "run.json").read_text())["config"]
-    assert (config["far"], config["tau"], config["point"]) == (None, 0.9, None)
-    assert "at tau 0.9: 1 match" in capsys.readouterr().out
+    assert match(gallery, tmp_path / "out", portrait, "--far=0.001") == 0
+    point = check_point(tmp_path / "out", gallery, 0.001)
+    shown = capsys.readouterr().out
+    assert f"at tau {point.tau:.4g}, {point.stated}: 1 match" in shown
+    (row,) = (row for row in rows(tmp_path / "out", "matches") if row["rank"] == 1)
+    assert f"{math.floor(row['similarity'])} %" in shown
 
 
 def test_a_rate_that_the_gallery_does_not_state_is_wrong_usage(gallery, portrait, tmp_path, capsys):
