@@ -275,12 +275,11 @@ class Calibration:
             text += f"{self.copies} are no strangers, as a photo of theirs is there under another name. "
         measured = [rate for rate in FALSE_MATCH_RATES if self._is_measured(rate)]
         if len(measured) < len(FALSE_MATCH_RATES):
-            below = f"below {measured[0]:g}" if measured else "for all rates"
-            source = self.tail.evidence if self.tail else ""
+            text += f"Below {measured[0]:g} strangers" if measured else "Strangers"
             text += (
-                f"{below.capitalize()} strangers are too few: tau is extrapolated from the encoder's figures ({source})"
+                f" are too few: tau is extrapolated from the encoder's figures ({self.tail.evidence})"
                 if self.tail
-                else f"{below.capitalize()} strangers are too few, and the encoder states no rates: there is no tau"
+                else " are too few, and the encoder states no rates: there is no tau"
             )
         return text.strip()
 
