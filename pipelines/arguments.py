@@ -406,6 +406,14 @@ def above_zero(text: str) -> float:
     return value
 
 
+def rate(text: str) -> float:
+    """A number between 0 and 1, for argparse."""
+    value = float(text)
+    if not 0 < value < 1:
+        raise ValueError(text)
+    return value
+
+
 def positive(text: str) -> int:
     """A whole number above 0, for argparse."""
     value = int(text)

@@ -9,6 +9,8 @@ from typing import Any
 import apache_beam as beam
 
 from celebface.indexing import publish, schemas, storage
+from celebface.indexing.calibration import NAME as CALIBRATION_NAME
+from celebface.indexing.calibration import Calibration, Unstated
 from celebface.indexing.index import BrokenIndex
 from celebface.indexing.kinds import IndexRequest
 from celebface.indexing.manifest import NAME as MANIFEST_NAME
@@ -294,8 +296,19 @@ def main(argv: Sequence[str]) -> int:
     storage.delete_tree(staging)
     out.print(summary.people_table(_people(version)))
     summary.print_index(out, manifest.index)
+    out.print(_thresholds(version), markup=False)
     out.print(f"published {plain(version)}", markup=False)
     return 0
+
+
+def _thresholds(version: str) -> str:
+    """The version's threshold as `match` takes it by default, in words."""
+    calibration = Calibration.from_json(storage.read_bytes(storage.join(version, CALIBRATION_NAME)))
+    try:
+        point = calibration.at()
+    except Unstated as error:
+        return f"no tau: {error}"
+    return f"tau {point.tau:.4g}: {point.stated}, {point.recognised}"
 
 
 def _staging(config: BuildGalleryConfig, card: EncoderCard) -> str:

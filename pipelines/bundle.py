@@ -9,13 +9,15 @@ from typing import Any
 
 from rich.progress import Progress
 
-from celebface.indexing import calibration, storage
+from celebface.indexing import build, calibrate, calibration, storage
 from celebface.indexing import publish as publishing
 from celebface.indexing.calibration import Calibration
 from celebface.indexing.kinds import IndexRequest
 from celebface.indexing.manifest import Manifest
+from celebface.indexing.rates import Tail
+from celebface.indexing.searcher import Searcher
 from celebface.models.encoder_card import EncoderCard
-from celebface.pipelines import report, summary
+from celebface.pipelines import charts, report, summary
 from celebface.pipelines.index_files import add_index
 
 
@@ -57,12 +59,14 @@ def complete(
       BrokenIndex: If the index fails its self-test, or its library is missing.
       RecallTooLow: If no index meets what is asked for.
     """
+    card = vectors.card
+    encoder = json.loads(card.to_json())
     with tempfile.TemporaryDirectory(prefix="celebface-index-") as scratch:
         local = scratch if storage.is_stored(folder) else storage.local_path(folder)
         index = add_index(folder if local == scratch else local, local, request or IndexRequest(), beam_argv)
-    card = vectors.card
-    points = [dataclasses.asdict(point) for point in card.operating_points]
-    storage.write_bytes(storage.join(folder, calibration.NAME), Calibration.of_encoder(points, card.evidence).to_json())
+        search = Searcher.open(local, index).nearest_people
+        measured = calibrate.of_gallery(build.face_shards(folder), search, card.encoder_id, tail_of(encoder))
+    write_calibration(folder, measured)
     files = {}
     for name in storage.list_files(folder):
         digest, size = storage.checksum(storage.join(folder, name))
@@ -73,7 +77,7 @@ def complete(
         version=publishing.version_name(created, hashlib.sha256(contents.encode()).hexdigest()),
         created=created.isoformat(),
         encoder_id=card.encoder_id,
-        encoder=json.loads(card.to_json()),
+        encoder=encoder,
         preprocessing=card.preprocessing,
         precision=vectors.precision,
         dimension=card.embedding_size,
@@ -84,6 +88,18 @@ def complete(
         config=config,
         code=report.versions(),
     )
+
+
+def tail_of(card: Mapping[str, Any]) -> Tail | None:
+    """What an encoder's card, as JSON, says of its distances."""
+    return Tail.through(card.get("operating_points", ()), card.get("evidence", ""))
+
+
+def write_calibration(folder: str, measured: Calibration) -> None:
+    """Writes calibration.json and its charts below a folder's index/."""
+    storage.write_bytes(storage.join(folder, calibration.NAME), measured.to_json())
+    for name, data in zip(calibration.CHARTS, charts.draw(measured), strict=True):
+        storage.write_bytes(storage.join(folder, name), data)
 
 
 def publish(folder: str, gallery: str, manifest: Manifest, min_recall: float, based_on: str = "") -> str:

@@ -17,6 +17,7 @@ COMMANDS = {
     "build-index": "index the faces of a published gallery anew, without its photos",
     "match": "find the people of a gallery whom the faces in photos look like",
     "galleries": "list, show, compare, check, roll back and clean up published galleries",
+    "calibrate": "find thresholds for stated false match rates, of a gallery or by labelled pairs",
     "evaluate": "measure verification accuracy on labelled pairs (the LFW protocol)",
 }
 

@@ -10,6 +10,7 @@ import apache_beam as beam
 
 from celebface.indexing import schemas, storage
 from celebface.indexing.cache import default_cache
+from celebface.indexing.calibration import DEFAULT_FALSE_MATCH_RATE, OperatingPoint, Unstated
 from celebface.indexing.gallery import Gallery
 from celebface.indexing.manifest import BadBundle
 from celebface.models.encoder_card import BadEncoder
@@ -32,6 +33,7 @@ _GATE = QualityGate(min_face_px=20, min_confidence=0.8, min_sharpness=1.0)
 _EXAMPLES = """\
   celebface match --sample
   celebface match a.jpg b.jpg folder/
+  celebface match folder/ --far 0.001
   celebface match 'album/**/*.jpg' --gallery galleries/celebrities --output album-matches
   celebface match photos.csv s3://bucket/album/ --contact me@example.org
   celebface match folder/ --gallery galleries/celebrities/20261124T061502Z-9f2c41ab --top_k 5
@@ -52,7 +54,8 @@ class MatchConfig:
       precision: Numeric precision; "auto" for the gallery's.
       reader: How photos are read.
       top_k: People listed for each face.
-      tau: Threshold on D; None for the gallery's own.
+      far: False match rate of strangers whose threshold is taken; None if tau is given.
+      tau: Threshold on D in its place; None for the gallery's own.
       shards: Number of shards.
       max_failed_ratio: Share of rejected photos above which the run has failed.
     """
@@ -66,6 +69,7 @@ class MatchConfig:
     precision: str
     reader: ReaderConfig
     top_k: int
+    far: float | None
     tau: float | None
     shards: int
     max_failed_ratio: float
@@ -110,10 +114,14 @@ def parse_args(argv: Sequence[str]) -> tuple[MatchConfig, list[str]]:
         help="people listed for each face (default: %(default)s)",
     )
     parser.add_argument(
-        "--tau",
-        type=float,
-        metavar="D",
-        help="largest squared distance, 0..4, that is a match (default: the gallery's)",
+        "--far",
+        type=arguments.rate,
+        metavar="X",
+        help="share of strangers, whom the gallery does not hold, that may be given a match "
+        f"(default: {DEFAULT_FALSE_MATCH_RATE})",
+    )
+    parser.add_argument(
+        "--tau", type=float, metavar="D", help="largest squared distance, 0..4, that is a match, whatever its rate"
     )
     parser.add_argument("--one_face", action="store_true", help="only the largest, most central face of each photo")
     parser.add_argument("--all_faces", action="store_true", help="all faces of each photo; this is the default")
@@ -126,6 +134,8 @@ def parse_args(argv: Sequence[str]) -> tuple[MatchConfig, list[str]]:
     args, beam_argv = execution.parse_args(parser, argv)
     if args.one_face and args.all_faces:
         parser.error("--one_face and --all_faces exclude each other")
+    if args.tau is not None and args.far is not None:
+        parser.error("--far and --tau exclude each other")
     if args.tau is not None and not 0 <= args.tau <= 4:
         parser.error(f"--tau must lie in 0..4, not {args.tau}")
     places = [*args.photo, *args.photos, *([arguments.sample(args.cache, "val")] if args.sample else [])]
@@ -148,6 +158,7 @@ def parse_args(argv: Sequence[str]) -> tuple[MatchConfig, list[str]]:
         precision=args.precision,
         reader=arguments.reader_config(args, one_face=args.one_face),
         top_k=args.top_k,
+        far=args.far if args.far is not None or args.tau is not None else DEFAULT_FALSE_MATCH_RATE,
         tau=args.tau,
         shards=args.num_shards,
         max_failed_ratio=args.max_failed_ratio,
@@ -176,12 +187,19 @@ class Terms:
       encoder: URI of the encoder its vectors were made with.
       precision: Numeric precision.
       tau: Threshold on D.
+      point: What the gallery states of it; None if the user gave it.
     """
 
     gallery: str
     encoder: str
     precision: str
     tau: float
+    point: OperatingPoint | None
+
+    @property
+    def threshold(self) -> str:
+        """In words."""
+        return f"tau {self.tau:.4g}" + (f", {self.point.stated}" if self.point else "")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -212,7 +230,7 @@ def main(argv: Sequence[str]) -> int:
         )
         return 1
     summary.print_counts(out, done, ledger)
-    match_results.print_matches(out, config.output, gallery.identities, terms.tau)
+    match_results.print_matches(out, config.output, gallery.identities, terms.threshold)
     return 0
 
 
@@ -221,11 +239,13 @@ def _assembled(staging: str) -> str:
 
 
 def _terms(config: MatchConfig, gallery: Gallery) -> Terms:
-    tau = config.tau if config.tau is not None else gallery.calibration.tau
-    if tau is None:
-        raise UsageError("the gallery states no threshold; give one with --tau")
+    try:
+        point = gallery.calibration.at(config.far) if config.far is not None else None
+    except Unstated as error:
+        raise UsageError(f"{error}; give a threshold with --tau") from error
+    tau = point.tau if point else float(config.tau or 0.0)
     precision = gallery.manifest.precision if config.precision == "auto" else config.precision
-    return Terms(gallery.uri, _find_encoder(config, gallery), precision, tau)
+    return Terms(gallery.uri, _find_encoder(config, gallery), precision, tau, point)
 
 
 def _find_encoder(config: MatchConfig, gallery: Gallery) -> str:

@@ -4,6 +4,7 @@ import collections
 import csv
 import heapq
 import io
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -109,14 +110,14 @@ class _Tally:
         return [row for *_, row in sorted(self._nearest, reverse=True, key=lambda entry: entry[:2])]
 
 
-def print_matches(out: Console, output: str, people: Sequence[str], tau: float) -> None:
+def print_matches(out: Console, output: str, people: Sequence[str], threshold: str) -> None:
     """Whom the faces look like, most alike first.
 
     Args:
       out: Where to.
       output: The results.
       people: The gallery's people.
-      tau: The threshold of the verdicts.
+      threshold: The threshold of the verdicts, and what it stands for.
     """
     tally = _Tally(people)
     for shard in report.shards(output, TABLE):
@@ -129,7 +130,7 @@ def print_matches(out: Console, output: str, people: Sequence[str], tau: float) 
         out.print(f"... and {tally.faces - _SHOWN} more faces, less alike", markup=False)
     counts = ", ".join(f"{tally.verdicts[kind]} {kind}" for kind in Verdict)
     against = f"{counted(tally.faces, 'face')} against {counted(len(people), 'person', 'people')}"
-    out.print(f"{against} at tau {tau:g}: {counts}", markup=False)
+    out.print(f"{against} at {threshold}: {counts}", markup=False)
     if tally.labelled:
         shown = f"{tally.right} of {tally.labelled} faces have the person their folder names at rank 1"
         out.print(shown, markup=False)
@@ -137,12 +138,13 @@ def print_matches(out: Console, output: str, people: Sequence[str], tau: float) 
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    table = Table("photo", "looks like", "cosine", "D", "margin", "verdict", box=None, pad_edge=False)
+    table = Table("photo", "looks like", "alike", "D", "margin", "verdict", box=None, pad_edge=False)
     for column in table.columns[2:5]:
         column.justify = "right"
     for row in rows:
         photo = os.sep.join(row["photo_uri"].split(os.sep)[-2:])
         names = (Text(plain(photo)), Text(plain(row["identity"])))
         margin = "" if row["margin"] is None else f"{row['margin']:.2f}"
-        table.add_row(*names, f"{row['similarity']:.2f}", f"{row['distance']:.2f}", margin, row["verdict"])
+        alike = f"{math.floor(row['similarity'])} %"  # nothing is quite sure
+        table.add_row(*names, alike, f"{row['distance']:.2f}", margin, row["verdict"])
     return table

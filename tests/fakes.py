@@ -9,12 +9,13 @@ import numpy as np
 from apache_beam.metrics import MetricsFilter
 from apache_beam.testing.test_pipeline import TestPipeline
 
-from celebface.indexing import build, calibration, publish, schemas, storage
-from celebface.indexing.calibration import Calibration
+from celebface.indexing import build, calibrate, calibration, publish, schemas, storage
 from celebface.indexing.index import machine
 from celebface.indexing.kinds import IndexRequest
 from celebface.indexing.manifest import Manifest
+from celebface.indexing.rates import Tail
 from celebface.indexing.schemas import Reason, Status
+from celebface.indexing.searcher import Searcher
 from celebface.transforms import shard, stage
 from celebface.transforms.records import ItemRef, Outcome, Person, face_id, image_id, kept_faces, printable
 from celebface.transforms.shard import ShardLayout
@@ -201,8 +202,12 @@ def gallery(
       URI of the version.
     """
     folder = storage.join(root, "assembled")
-    measured = build.build_index(write_shards(folder, vectors, people, shards), folder, request)
-    storage.write_bytes(storage.join(folder, calibration.NAME), Calibration.of_encoder(POINTS, "LFW").to_json())
+    face_shards = write_shards(folder, vectors, people, shards)
+    measured = build.build_index(face_shards, folder, request)
+    tail = Tail.through(POINTS, "LFW")
+    search = Searcher.open(folder, measured).nearest_people
+    calibrated = calibrate.of_gallery(face_shards, search, "0123456789abcdef", tail)
+    storage.write_bytes(storage.join(folder, calibration.NAME), calibrated.to_json())
     return publish.publish(
         folder, storage.join(root, "gallery"), manifest(folder, "v1", vectors.shape[1], {**measured, **index})
     )
@@ -218,7 +223,7 @@ def manifest(folder: str, version: str, dimension: int = 4, index: dict[str, obj
         version=version,
         created="2026-01-02T03:04:05+00:00",
         encoder_id="0123456789abcdef",
-        encoder={"name": "fake"},
+        encoder={"name": "fake", "operating_points": POINTS, "evidence": "LFW"},
         preprocessing={"size": 160},
         precision="float32",
         dimension=dimension,

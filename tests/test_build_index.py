@@ -115,7 +115,7 @@ def test_parts_are_built_by_workers_and_give_the_same_answers(gallery):
     version, manifest = latest(gallery)
     assert (manifest.index["kind"], manifest.index["parts"]) == ("annoy", 3)
     assert sorted(path.name for path in (version / "index").iterdir()) == [
-        "calibration.json",
+        *[f"calibration.{ending}" for ending in ("json", "png", "svg")],
         *[f"faces-0000{number}.ann" for number in range(3)],
         *[f"labels-0000{number}.parquet" for number in range(3)],
         *[f"vectors-0000{number}.npy" for number in range(3)],

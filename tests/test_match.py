@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import math
 import os
 import pathlib
 import shutil
@@ -13,6 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from celebface.indexing import publish, schemas
+from celebface.indexing.calibration import LFW_CURVE, OperatingPoint
+from celebface.indexing.gallery import Gallery
 from celebface.models import encoder_card
 from celebface.pipelines import cli
 
@@ -53,7 +56,7 @@ def test_ranks_run_over_people_by_distance(matched, gallery):
         assert distances == sorted(distances) and distances[0] >= 0 and distances[-1] <= 4
         for row in ranked:
             assert row["margin"] == pytest.approx(distances[1] - distances[0], abs=1e-6)
-            assert row["similarity"] == pytest.approx(1 - row["distance"] / 2, abs=1e-6)
+            assert row["similarity"] == pytest.approx(LFW_CURVE.percent(row["distance"]), abs=1e-4)
             assert sources[row["gallery_face_id"]]["identity"] == row["identity"]
             assert sources[row["gallery_face_id"]]["uri"] == row["gallery_uri"]
 
@@ -158,9 +161,40 @@ def test_results_replace_earlier_results_but_nothing_else(gallery, portrait, tmp
     assert (output / "thesis.txt").read_text() == "precious"
 
 
-def test_tau_decides_the_verdict(gallery, portrait, tmp_path):
+def test_tau_decides_the_verdict_and_has_no_stated_rate(gallery, portrait, tmp_path, capsys):
     assert match(gallery, tmp_path / "out", portrait, "--tau=0.01", "--top_k=1") == 0
+    config = json.loads((tmp_path / "out" / "run.json").read_text())["config"]
+    assert (config["far"], config["tau"], config["point"]) == (None, 0.01, None)
+    assert "at tau 0.01: 0 match" in capsys.readouterr().out
     assert [row["verdict"] for row in rows(tmp_path / "out", "matches")] == ["lookalike"]
+
+
+def check_point(output: pathlib.Path, gallery: pathlib.Path, far: float) -> OperatingPoint:
+    point = Gallery.open(str(gallery)).calibration.at(far)
+    config = json.loads((output / "run.json").read_text())["config"]
+    assert (config["far"], config["tau"]) == (far, point.tau)
+    assert config["point"]["interval"] == list(point.interval)
+    return point
+
+
+def test_the_usual_rate_is_one_in_a_hundred(matched, gallery):
+    check_point(matched, gallery, 0.01)
+
+
+def test_the_rate_asked_for_chooses_tau_and_is_recorded(gallery, portrait, tmp_path, capsys):
+    assert match(gallery, tmp_path / "out", portrait, "--far=0.001") == 0
+    point = check_point(tmp_path / "out", gallery, 0.001)
+    shown = capsys.readouterr().out
+    assert f"at tau {point.tau:.4g}, {point.stated}: 1 match" in shown
+    (row,) = (row for row in rows(tmp_path / "out", "matches") if row["rank"] == 1)
+    assert f"{math.floor(row['similarity'])} %" in shown
+
+
+def test_a_rate_that_the_gallery_does_not_state_is_wrong_usage(gallery, portrait, tmp_path, capsys):
+    assert match(gallery, tmp_path / "out", portrait, "--far=0.0001") == 2
+    error = capsys.readouterr().err
+    assert "only rates from 0.001 to 0.1" in error and error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_gallery_of_one_person_has_no_margin(sample, portrait, tmp_path, capsys):

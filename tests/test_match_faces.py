@@ -70,6 +70,7 @@ def test_rows_are_by_face_and_rank(version):
                 assert row["face_id"] == face_id(outcome.ref.content_sha256, "", number)
                 assert (row["rank"], row["box"]) == (rank, [number, number + 1, number + 2, number + 3])
                 assert (row["identity"], row["gallery_face_id"]) == (person.identity, person.face_id)
+                assert row["similarity"] == gallery.calibration.curve.percent(person.distance)
                 assert row["margin"] == nearest[1].distance - nearest[0].distance
         assert next(rows, None) is None
 

@@ -10,7 +10,7 @@ import apache_beam as beam
 import numpy as np
 from apache_beam.utils.shared import Shared
 
-from celebface.indexing.calibration import AMBIGUOUS_MARGIN, Verdict, similarity, verdict
+from celebface.indexing.calibration import AMBIGUOUS_MARGIN, Curve, Verdict, verdict
 from celebface.indexing.gallery import Gallery
 from celebface.indexing.schemas import Status
 from celebface.indexing.searcher import Neighbour
@@ -74,10 +74,11 @@ def match(photos: Sequence[EmbeddedPhoto], gallery: Gallery, top_k: int, tau: fl
     """Looks up the faces of several photos together; what a photo gets does not depend on the others."""
     vectors = np.concatenate([photo.vectors for photo in photos])
     people = iter(gallery.nearest_people(vectors, max(top_k, 2)))  # the second tells how sure the first is
-    return [_outcome(photo, list(itertools.islice(people, len(photo.vectors))), top_k, tau) for photo in photos]
+    curve = gallery.calibration.curve
+    return [_outcome(photo, list(itertools.islice(people, len(photo.vectors))), top_k, tau, curve) for photo in photos]
 
 
-def _outcome(photo: EmbeddedPhoto, people: Sequence[list[Neighbour]], top_k: int, tau: float) -> Outcome:
+def _outcome(photo: EmbeddedPhoto, people: Sequence[list[Neighbour]], top_k: int, tau: float, curve: Curve) -> Outcome:
     """Makes the rows of one photo: for each face the nearest people, by rank."""
     ref, found = photo.photo.ref, photo.photo.found
     rows = []
@@ -94,7 +95,7 @@ def _outcome(photo: EmbeddedPhoto, people: Sequence[list[Neighbour]], top_k: int
                     "identity": person.identity,
                     "identity_id": person.identity_id,
                     "distance": person.distance,
-                    "similarity": similarity(person.distance),
+                    "similarity": curve.percent(person.distance),
                     "verdict": str(_verdict(rank, person, nearest, tau)),
                     "margin": margin,
                     "gallery_face_id": person.face_id,
