@@ -7,7 +7,7 @@
 import datetime
 import re
 
-from celebface.indexing import storage
+from celebface.indexing import storage, tombstones
 from celebface.indexing.manifest import NAME as MANIFEST_NAME
 from celebface.indexing.manifest import BadBundle, Manifest
 
@@ -46,6 +46,7 @@ def publish(assembled: str, gallery: str, manifest: Manifest) -> str:
 
     Raises:
       BadBundle: If a file read back is not what was to be written.
+      TakenDown: If it holds what was taken down in the meantime.
     """
     version = storage.join(gallery, manifest.version)
     for name, entry in sorted(manifest.files.items()):
@@ -53,6 +54,7 @@ def publish(assembled: str, gallery: str, manifest: Manifest) -> str:
         storage.copy_file(storage.join(assembled, name), target)
         if storage.checksum(target) != (entry["sha256"], entry["bytes"]):
             raise BadBundle(f"{target} was not written as it should be")
+    tombstones.check(assembled, gallery)
     storage.write_bytes(storage.join(version, MANIFEST_NAME), manifest.to_json())
     storage.write_bytes(storage.join(gallery, LATEST), f"{manifest.version}\n".encode())
     return version

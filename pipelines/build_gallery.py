@@ -1,5 +1,6 @@
 """celebface build-gallery: photos of known people to a published gallery."""
 
+import argparse
 import collections
 import dataclasses
 import json
@@ -8,9 +9,10 @@ from typing import Any
 
 import apache_beam as beam
 
-from celebface.indexing import publish, schemas, storage
+from celebface.indexing import publish, schemas, storage, tombstones
 from celebface.indexing.manifest import NAME as MANIFEST_NAME
 from celebface.indexing.manifest import BadBundle, Manifest
+from celebface.indexing.tombstones import TakenDown, Tombstones
 from celebface.models.encoder_card import BadEncoder, EncoderCard
 from celebface.models.faces import QualityGate, ReaderConfig
 from celebface.pipelines import arguments, bundle, execution, intake, plan, report, summary
@@ -39,6 +41,7 @@ _EXAMPLES = """\
   celebface build-gallery --source people/ --name friends       people/<name>/*.jpg, or people/<name>.jpg
   celebface build-gallery --source people.csv --contact me@example.org --dry_run
   celebface build-gallery --source people.csv --contact me@example.org --reuse latest
+  celebface build-gallery --source new/ --reuse latest --add    what the gallery has, and more
   celebface build-gallery --source names.txt --provider wikimedia --contact me@example.org
   celebface build-gallery --source people/ --runner FlinkRunner --flink_master localhost:8081
 """
@@ -123,6 +126,12 @@ def parse_args(argv: Sequence[str]) -> tuple[BuildGalleryConfig, list[str]]:
         "encoded again",
     )
     parser.add_argument(
+        "--add",
+        action="store_true",
+        help="with --reuse: photos of that version which the sources do not name stay in the gallery; they are not "
+        "looked at again",
+    )
+    parser.add_argument(
         "--retry",
         choices=RETRY,
         default="failed",
@@ -159,11 +168,13 @@ def parse_args(argv: Sequence[str]) -> tuple[BuildGalleryConfig, list[str]]:
     arguments.add_web_flags(parser)
     arguments.add_reader_flags(parser, _GATE)
     args, beam_argv = execution.parse_args(parser, argv)
+    if args.add and not args.reuse:
+        raise UsageError("--add needs --reuse: the version that is added to, such as latest")
     try:
         gallery = storage.absolute(storage.join(args.output_root, publish.check_name(args.name)))
         storage.resolve(gallery)
         provider = make_provider(args.provider, args.provider_url, args.provider_language) if args.provider else None
-        reuse = _reuse(args.reuse, args.retry, gallery) if args.reuse else None
+        reuse = _reuse(args, gallery) if args.reuse else None
     except (ValueError, storage.StorageError, BadProvider, BadBundle) as error:
         raise UsageError(str(error)) from error
     places = args.source or [arguments.sample(args.cache, "train")]
@@ -190,14 +201,16 @@ def parse_args(argv: Sequence[str]) -> tuple[BuildGalleryConfig, list[str]]:
     ), beam_argv
 
 
-def _reuse(asked: str, retry: str, gallery: str) -> Reuse | None:
+def _reuse(args: argparse.Namespace, gallery: str) -> Reuse | None:
     """The version to go on from; none if there is no latest yet."""
+    asked = args.reuse
     if asked == "latest" and not storage.exists(storage.join(gallery, publish.LATEST)):
         return None
     name = gallery if asked == "latest" else storage.join(gallery, publish.check_name(asked))
     if not storage.exists(name):
         raise BadBundle(f"there is no version {asked} of {gallery}")
-    return Reuse(publish.find_version(name), retry)
+    keep = args.add and not args.sample  # a sample tells what the new ones will take
+    return Reuse(publish.find_version(name), args.retry, keep)
 
 
 def _check_reuse(config: BuildGalleryConfig, card: EncoderCard, reuse: Reuse) -> None:
@@ -219,12 +232,14 @@ def _check_reuse(config: BuildGalleryConfig, card: EncoderCard, reuse: Reuse) ->
         raise UsageError(f"{reuse.version} cannot be reused: it was built by an earlier celebface")
 
 
-def build(pipeline: beam.Pipeline, config: BuildGalleryConfig, card: EncoderCard, staging: str) -> None:
+def build(
+    pipeline: beam.Pipeline, config: BuildGalleryConfig, card: EncoderCard, staging: str, taken_down: Tombstones
+) -> None:
     """The way of the data, with the losses beside it."""
     rows = schemas.faces_schema(card.embedding_size)
     layout = ShardLayout(_assembled(staging), "faces", rows, config.shards, unique="face_id", near=config.near)
 
-    taken = take_in(pipeline, config.intake, staging, rows, config.shards)
+    taken = take_in(pipeline, config.intake, staging, rows, config.shards, taken_down)
     faces, lost = taken.photos | "Detect" >> DetectFaces(config.reader, config.precision)
     vectors = faces | "Encode" >> EncodeFaces(config.encoder, config.precision)
     done = vectors | "Describe" >> DescribeFaces(card.encoder_id)
@@ -247,16 +262,19 @@ def main(argv: Sequence[str]) -> int:
             _check_reuse(config, card, config.intake.reuse)
         ahead, photos = intake.look_ahead(config.intake, execution.photos_worth_counting())
         config = dataclasses.replace(config, intake=ahead)
+        taken_down = tombstones.read(config.gallery)
         if not config.dry_run:
             storage.check_writable(config.gallery)
     except (NoSuchSource, BadEncoder, BadBundle, storage.StorageError) as error:
         raise UsageError(str(error)) from error
-    staging = _staging(config, card)
+    staging = _staging(config, card, taken_down)
     out = summary.console()
     if config.dry_run:
-        plan.show_plan(out, config.intake, beam_argv, staging)
+        plan.show_plan(out, config.intake, beam_argv, staging, taken_down)
         return 0
-    done = execution.run(lambda pipeline: build(pipeline, config, card, staging), beam_argv, photos, "build-gallery")
+    done = execution.run(
+        lambda pipeline: build(pipeline, config, card, staging, taken_down), beam_argv, photos, "build-gallery"
+    )
     ledger = report.count_ledger(_assembled(staging))
     report.reconcile(done, ledger, sampled=bool(config.intake.sample))
     if config.intake.sample:
@@ -270,7 +288,12 @@ def main(argv: Sequence[str]) -> int:
     summary.print_counts(out, done, ledger)
     if ledger.failed_ratio > config.max_failed_ratio or not ledger.faces:
         return _give_up(config, ledger, staging)
-    version, manifest = _publish(config, card, staging, ledger)
+    try:
+        version, manifest = _publish(config, card, staging, ledger)
+    except TakenDown as error:
+        storage.delete_tree(staging)  # no later run goes on with it: tombstones are part of its name
+        complain(f"celebface build-gallery: {error}")
+        return 1
     storage.delete_tree(staging)
     out.print(summary.people_table(_people(version)))
     out.print(f"index {manifest.index['kind']}, recall@10 {manifest.index['recall_at_10']:.4f}", markup=False)
@@ -278,8 +301,9 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _staging(config: BuildGalleryConfig, card: EncoderCard) -> str:
+def _staging(config: BuildGalleryConfig, card: EncoderCard, taken_down: Tombstones) -> str:
     decides = [config.intake.decides(), config.reader, config.precision, config.shards, config.near, card.encoder_id]
+    decides.append(taken_down.digest())
     return report.staging_folder(config.gallery, decides)
 
 
