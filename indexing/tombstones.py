@@ -122,6 +122,8 @@ def add(gallery: str, keys: Iterable[Key]) -> Tombstones:
       BadBundle: If those that are there cannot be read.
     """
     keys = list(keys)
+    if not keys:
+        return read(gallery)
     day = datetime.datetime.now(datetime.UTC).date().isoformat()
 
     def change(old: bytes | None) -> bytes:

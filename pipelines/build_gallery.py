@@ -308,8 +308,8 @@ def _staging(config: BuildGalleryConfig, card: EncoderCard, taken_down: Tombston
 
 
 def _publish(config: BuildGalleryConfig, card: EncoderCard, staging: str, ledger: LedgerCounts) -> tuple[str, Manifest]:
-    counts = {"faces": ledger.faces, "items": ledger.items, **ledger.statuses}
-    manifest = bundle.complete(_assembled(staging), Vectors(card, config.precision), counts, config.as_json())
+    vectors = Vectors(card, config.precision)
+    manifest = bundle.complete(_assembled(staging), vectors, ledger.counts, config.as_json())
     return publish.publish(_assembled(staging), config.gallery, manifest), manifest
 
 

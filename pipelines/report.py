@@ -56,6 +56,11 @@ class LedgerCounts:
         return self.kinds.get(Kind.PHOTO, {})
 
     @property
+    def counts(self) -> dict[str, int]:
+        """What the manifest says of it: faces, items, and items by status."""
+        return {"faces": self.faces, "items": self.items, **self.statuses}
+
+    @property
     def failed_ratio(self) -> float:
         """Share of the photos tried that were rejected."""
         rejected = self.photos.get(Status.REJECTED, 0)
