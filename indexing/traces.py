@@ -93,7 +93,9 @@ class Traces:
             text = self._without_uris(text)
         if self._names:
             parts = _PARTS.split(text)
-            parts[::2] = [REMOVED_URI if self._is_name(part) else part for part in parts[::2]]
+            parts[::2] = [
+                part.replace(part.strip(), REMOVED_URI) if self._is_name(part) else part for part in parts[::2]
+            ]
             text = "".join(parts)
         return text
 
@@ -119,9 +121,9 @@ class Traces:
         begins = np.array(sorted({int.from_bytes(text[:4], "little") for text in self._raw}), "<u4")
         longest, found = max(map(len, self._raw)), 0
         for begin in range(0, len(data), _CHUNK):
-            chunk = bytes(data[begin : begin + _CHUNK + longest])
+            chunk = bytes(data[begin : begin + _CHUNK + longest]) + bytes(4)  # so that it is long enough for any offset
             for offset in range(4):
-                words = np.frombuffer(chunk, "<u4", max(0, (len(chunk) - offset) // 4), offset)
+                words = np.frombuffer(chunk, "<u4", (len(chunk) - offset) // 4, offset)
                 nearest = begins[np.minimum(np.searchsorted(begins, words), len(begins) - 1)]
                 for place in np.flatnonzero(nearest == words) * 4 + offset:
                     if place < _CHUNK:

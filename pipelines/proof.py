@@ -56,6 +56,7 @@ def prove(
 
 
 def print_proof(out: Console, proof: Mapping[str, Any]) -> None:
+    """What a search and the scan have shown, as numbers."""
     search, scan = proof["search"], proof["scan"]
     if search["queries"]:
         distances = [entry["distance"] for entry in search["nearest"]]

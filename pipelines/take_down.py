@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import pathlib
 import re
 import tempfile
 from collections.abc import Sequence
@@ -114,7 +113,7 @@ def parse_args(argv: Sequence[str]) -> RemoveConfig:
         dry_run=args.dry_run,
         tombstone_only=args.tombstone_only,
         prune=args.prune,
-        proof=args.proof,
+        proof=storage.absolute(args.proof) if args.proof else "",
     )
 
 
@@ -124,17 +123,20 @@ def parse_args(argv: Sequence[str]) -> RemoveConfig:
 def main(argv: Sequence[str]) -> int:
     """Runs the command."""
     config = parse_args(argv)
-    out = summary.console()
+    out, shown = summary.console(), summary.error_console()
     try:
-        latest = "" if config.tombstone_only and not _is_published(config.gallery) else _latest(config.gallery)
+        published = storage.exists(storage.join(config.gallery, publish.LATEST))
+        latest = publish.find_version(config.gallery) if published or not config.tombstone_only else ""
         standing = tombstones.read(config.gallery)
-        asked = resolve(config.identities, config.uris, config.faces, People(latest), standing)
+        with shown.status("looking who is meant"):
+            asked = resolve(config.identities, config.uris, config.faces, People(latest), standing)
         if asked.unknown and not config.tombstone_only:
             raise UsageError(
                 f"{config.gallery} does not have {', '.join(asked.unknown)}; --tombstone_only keeps them out of later "
                 "builds all the same"
             )
-        found = removal.find(latest, standing.adding(asked.keys, "")) if latest else Found()
+        with shown.status("looking for it"):
+            found = removal.find(latest, standing.adding(asked.keys, "")) if latest else Found()
     except (BadBundle, storage.StorageError) as error:
         raise UsageError(str(error)) from error
     _print_plan(out, found, asked)
@@ -151,23 +153,17 @@ def main(argv: Sequence[str]) -> int:
                 "a gallery needs one face, and none would be left; no later build brings them back, but to be rid of "
                 f"what is there delete the gallery: {config.gallery}"
             )
-        proof = _take_out(config.gallery, latest, taken_down, found, out) if found.rows else prove_again(latest, found)
+        with shown.status("making and proving a version without it"):
+            proof = _take_out(config, latest, taken_down, found, out) if found.rows else prove_again(latest, found)
+        print_proof(out, proof)
+        if config.proof:
+            report.write_json(config.proof, proof)
+        with shown.status("looking through older versions"):
+            _older(config, taken_down, out)
     except (StillFound, BadBundle, BadEncoder, storage.StorageError) as error:
         complain(f"celebface galleries remove: {error}")
         return 1
-    print_proof(out, proof)
-    if config.proof:
-        pathlib.Path(config.proof).write_text(json.dumps(proof, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    _older(config, taken_down, out)
     return 0
-
-
-def _is_published(gallery: str) -> bool:
-    return storage.exists(storage.join(gallery, publish.LATEST))
-
-
-def _latest(gallery: str) -> str:
-    return publish.find_version(gallery)
 
 
 def _print_plan(out: Console, found: Found, asked: Asked) -> None:
@@ -192,7 +188,7 @@ def _print_plan(out: Console, found: Found, asked: Asked) -> None:
 # --- the new version --------------------------------------------------------------------------------------------------
 
 
-def _take_out(gallery: str, version: str, taken_down: Tombstones, found: Found, out: Console) -> dict[str, Any]:
+def _take_out(config: RemoveConfig, version: str, taken_down: Tombstones, found: Found, out: Console) -> dict[str, Any]:
     """Publishes a version without what was taken down; returns the proof.
 
     Raises:
@@ -201,11 +197,12 @@ def _take_out(gallery: str, version: str, taken_down: Tombstones, found: Found, 
     old = Manifest.from_json(storage.read_bytes(storage.join(version, MANIFEST_NAME)))
     card = EncoderCard.from_json(json.dumps(old.encoder))
     with tempfile.TemporaryDirectory(prefix="celebface-remove-") as folder:
+        # Only tables are taken over. What is made of them, such as pages and charts, is made anew or left out.
         changed = removal.write_without(version, folder, taken_down, found)
-        config, cleaned = traces.scrub(old.config, found.traces())
+        kept_config, cleaned = traces.scrub(old.config, found.traces())
         ledger = report.count_ledger(folder)
         cleaned += _write_run(version, folder, found, ledger)
-        manifest = bundle.complete(folder, Vectors(card, old.precision), ledger.counts, config)
+        manifest = bundle.complete(folder, Vectors(card, old.precision), ledger.counts, kept_config)
         for count, what in ((changed, "of others' rows"), (cleaned, "of run.json and the manifest")):
             if count:
                 out.print(f"{counted(count, 'text')} {what} named what goes, and does not any more", markup=False)
@@ -216,7 +213,7 @@ def _take_out(gallery: str, version: str, taken_down: Tombstones, found: Found, 
             prove(folder, searcher, found, {MANIFEST_NAME: manifest.to_json()})
         except StillFound as error:
             raise StillFound(f"{error}; nothing was published") from error
-        published = publish.publish(folder, gallery, manifest)
+        published = publish.publish(folder, config.gallery, manifest)
     out.print(f"published {plain(published)}", markup=False)
     return {
         **prove(published, Gallery.open(published), found),
@@ -243,7 +240,7 @@ def _write_run(version: str, folder: str, found: Found, ledger: report.LedgerCou
 
 def _older(config: RemoveConfig, taken_down: Tombstones, out: Console) -> None:
     """Tells what else in the gallery's folder holds what was taken down, and deletes it if that was asked for."""
-    latest = _latest(config.gallery)
+    latest = publish.find_version(config.gallery)
     holders = {}
     for name in storage.list_names(config.gallery):
         folder = storage.join(config.gallery, name)

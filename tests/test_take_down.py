@@ -6,7 +6,6 @@ import json
 import pathlib
 
 import fakes
-import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
