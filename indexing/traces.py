@@ -1,5 +1,6 @@
 """Looks for what names somebody in anything a gallery may hold: tables, JSON, text, and raw bytes."""
 
+import collections
 import dataclasses
 import json
 import re
@@ -162,31 +163,40 @@ def scan(folder: str, traces: Traces, more: Mapping[str, bytes] | None = None) -
 
 
 def _scan_table(name: str, file: pq.ParquetFile, traces: Traces) -> tuple[int, int, list[Trace]]:
-    counts: dict[str, int] = {}
-    values = size = 0
-    texts: dict[str, set[str]] = {}
+    counts: collections.Counter[str] = collections.Counter()
+    texts: dict[str, set[str]] = collections.defaultdict(set)  # that were looked at
+    size = 0
     for batch in file.iter_batches(batch_size=4096):
-        for column in batch.schema.names:
-            array = leaves(batch[column])
+        for column, array in ((name, leaf) for name in batch.schema.names for leaf in _leaves(batch[name])):
             if pa.types.is_binary(array.type) or pa.types.is_large_binary(array.type):
                 contents = list(filter(None, array.to_pylist()))
                 joined = b"".join(contents)
                 size += len(joined)
-                hashes = sum(len(value) <= _HASH and traces.in_text(value.hex()) for value in contents)
-                counts[column] = counts.get(column, 0) + traces.in_bytes(joined) + hashes
+                counts[column] += traces.in_bytes(joined)
+                counts[column] += sum(len(value) <= _HASH and traces.in_text(value.hex()) for value in contents)
             elif pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
-                known = texts.setdefault(column, set())
-                for text in set(filter(None, array.to_pylist())) - known:
-                    known.add(text)
-                    counts[column] = counts.get(column, 0) + traces.in_text(text)
+                new = set(filter(None, array.to_pylist())) - texts[column]
+                texts[column] |= new
+                counts[column] += sum(map(traces.in_text, new))
+    for text in (file.schema_arrow.metadata or {}).values():
+        counts["metadata"] += traces.in_text(text.decode(errors="replace"))
     values = sum(map(len, texts.values()))
-    texts.clear()
-    metadata = json.dumps({str(key): str(value) for key, value in (file.schema_arrow.metadata or {}).items()})
-    counts["metadata"] = int(traces.in_text(metadata))
     return values, size, [Trace(name, column, count) for column, count in counts.items() if count]
 
 
-def leaves(array: Any) -> Any:
+def _leaves(array: pa.Array) -> Iterator[pa.Array]:
+    """What is in lists and structures, in arrays that are neither."""
+    array = leaves(array)
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary
+    if not pa.types.is_struct(array.type):
+        yield array
+        return
+    for number in range(array.type.num_fields):
+        yield from _leaves(array.field(number))
+
+
+def leaves(array: pa.Array) -> pa.Array:
     """A column's values; of lists, what is in them."""
     while pa.types.is_list(array.type) or pa.types.is_large_list(array.type) or pa.types.is_fixed_size_list(array.type):
         array = array.flatten()

@@ -6,18 +6,21 @@ import json
 import pathlib
 
 import fakes
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from celebface.indexing import publish, removal, schemas, storage, tombstones
 from celebface.indexing.gallery import Gallery
+from celebface.indexing.removal import Found
 from celebface.indexing.tombstones import Mark
 from celebface.models.encoder_card import INCEPTION_RESNET_V1, PREPROCESSING, EncoderCard
 from celebface.pipelines import bundle, report, take_down
 from celebface.pipelines.arguments import UsageError
 from celebface.pipelines.bundle import Vectors
+from celebface.pipelines.proof import StillFound, prove
 from celebface.transforms import shard, stage
-from celebface.transforms.records import Outcome, Person, rejected
+from celebface.transforms.records import Outcome, Person, Provenance, rejected
 from celebface.transforms.shard import ShardLayout
 from celebface.transforms.staged import read_outcomes, staging_schema
 
@@ -359,10 +362,61 @@ def test_prune_deletes_what_still_holds_them_and_nothing_else(gallery, monkeypat
     assert latest(gallery) == without
 
 
-def test_older_versions_without_them_are_not_pruned(gallery):
+def test_the_latest_version_is_never_pruned(gallery, monkeypatch):
     assert remove(gallery, "--identity=Cher") == 0
-    without = latest(gallery)
-    assert remove(gallery, f"--uri=/photos/{ANN.identity_id}/0.jpg", "--tombstone_only") == 0
+    version = latest(gallery)
+    monkeypatch.setattr(tombstones, "holds_removed", lambda *_: 1)
     assert remove(gallery, "--identity=Cher", "--prune") == 0
-    assert not without.exists()  # it holds the photo of Ann
-    assert len(list(gallery.glob("*/manifest.json"))) == 1
+    assert [path.name for path in gallery.iterdir() if path.is_dir()] == [version.name]
+
+
+def test_what_was_only_kept_out_goes_with_the_next_removal(gallery):
+    place = f"/photos/{ANN.identity_id}/0.jpg"
+    assert remove(gallery, f"--uri={place}", "--tombstone_only") == 0
+    assert place in everything(latest(gallery))
+    assert remove(gallery, "--identity=Cher") == 0
+    assert place not in everything(latest(gallery))
+
+
+# --- others -----------------------------------------------------------------------------------------------------------
+
+
+def test_rows_of_others_that_name_them_do_not_any_more(tmp_path, capsys):
+    vectors = fakes.unit_vectors(3, DIMENSION)
+    made = [
+        fakes.photo_outcome("/photos/1.jpg", "Cher", vectors=vectors[[0]]),
+        fakes.photo_outcome("/photos/2.jpg", "Ann", vectors=vectors[[1]], provenance=Provenance("", "CC0", "Cher")),
+        dataclasses.replace(
+            fakes.photo_outcome("/photos/3.jpg", "Ann", vectors=vectors[[2]]), detail="cropped out of /photos/1.jpg"
+        ),
+    ]
+    gallery = publish_gallery(tmp_path, made)
+    assert remove(gallery, "--identity=Cher") == 0
+    assert {face["author"] for face in table(latest(gallery), "faces")} == {"(removed)", ""}
+    assert "cropped out of (removed)" in {row["detail"] for row in table(latest(gallery), "ledger")}
+    assert "2 texts of others' rows named what goes" in capsys.readouterr().out
+
+
+def test_a_table_that_pairs_people_loses_the_pairs_with_them(tmp_path):
+    pairs = pa.table({"first": ["Ann", "Cher", "Ann"], "second": ["Cher", "Ann", "Bo"], "crop": [b"1", b"2", b"3"]})
+    folder = tmp_path / "assembled"
+    folder.mkdir()
+    pq.write_table(pairs, folder / "audit-pairs.parquet")
+    gallery = publish_gallery(tmp_path, outcomes())
+    assert remove(gallery, "--identity=Cher") == 0
+    assert table(latest(gallery), "audit") == [{"first": "Ann", "second": "Bo", "crop": b"3"}]
+
+
+def test_somebody_of_whom_there_are_only_ledger_rows_goes_too(tmp_path):
+    lost = rejected(fakes.item("/photos/x.jpg", "Zoe", "1-1"), "read", "not_found", "")
+    gallery = publish_gallery(tmp_path, [*outcomes(), lost])
+    assert remove(gallery, "--identity=Zoe") == 0
+    assert "zoe" not in everything(latest(gallery))
+    assert len(table(latest(gallery), "faces")) == 17
+
+
+def test_a_search_that_still_finds_them_is_no_proof(gallery, tmp_path):
+    version, found = latest(gallery), Found(people={ANN.identity_id}, vectors=fakes.unit_vectors(1, DIMENSION))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(StillFound, match="a search still finds"):
+        prove(str(tmp_path / "empty"), Gallery.open(str(version)), found)

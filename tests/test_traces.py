@@ -65,6 +65,8 @@ def test_all_kinds_of_files_are_looked_through_decoded(tmp_path):
             "picture": [b"\xff\xd8", b"\xff\xd8 by " + HASH.encode(), None, b""],
             "digest": pa.array([bytes.fromhex(HASH), b"", None, b"\0" * 8]),
             "number": [1, 2, 3, 4],
+            "evidence": [[{"of": "Bo", "by": "Ann"}], [], None, []],
+            "group": pa.array(["Bo", "Ann", "Ann", "Bo"]).dictionary_encode(),
         }
     )
     pq.write_table(table, tmp_path / "table.parquet", compression="zstd")
@@ -81,6 +83,8 @@ def test_all_kinds_of_files_are_looked_through_decoded(tmp_path):
         ("run.json", "text", 3),
         ("table.parquet", "aliases", 1),
         ("table.parquet", "digest", 1),
+        ("table.parquet", "evidence", 1),
+        ("table.parquet", "group", 1),
         ("table.parquet", "name", 1),
         ("table.parquet", "picture", 1),
         ("vectors.npy", "bytes", 1),
