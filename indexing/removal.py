@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from celebface.indexing import storage, tombstones
 from celebface.indexing.schemas import REMOVED_URI, Reason, Status
 from celebface.indexing.tombstones import Mark, Tombstones
-from celebface.indexing.traces import Traces, leaves
+from celebface.indexing.traces import PROSE, Traces, leaves
 
 STAGE = "galleries remove"
 LEDGER = "ledger"
@@ -223,7 +223,7 @@ def _scrub(table: pa.Table, traces: Traces) -> tuple[pa.Table, int]:
     for number, field in enumerate(table.schema):
         if field.name in _KEYS or not pa.types.is_string(field.type):
             continue
-        clean = {text: traces.without(text) for text in _values(table, field.name)}
+        clean = {text: traces.without(text, field.name in PROSE) for text in _values(table, field.name)}
         if all(text == after for text, after in clean.items()):
             continue
         texts = table[field.name].to_pylist()

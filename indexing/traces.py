@@ -6,7 +6,7 @@ import json
 import re
 import unicodedata
 import urllib.parse
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from celebface.indexing import storage
 from celebface.indexing.schemas import REMOVED_URI
 
+PROSE = frozenset(("detail", "author", "licence"))  # columns that hold sentences, or what strangers wrote
 _HEX = re.compile(r"(?<![0-9a-f])[0-9a-f]{16,}(?![0-9a-f])")
 _PARTS = re.compile(r"""([/\\,;:|=&?#"'()\[\]<>\s]+for\s|[/\\,;:|=&?#"'()\[\]<>\n\t]+)""")  # what names lie between
 _STARTS = re.compile(r"""(?:(?<=[\s"'(,;=])|\A)(?=[a-z][a-z0-9+.-]*:|/)""")  # of places, in a text
@@ -61,7 +62,8 @@ class Traces:
     """What is looked for.
 
     A name counts where it stands by itself: as a value, as a folder or file in a path, between commas; not within
-    other words, for Ann is not in Joanna. Upper and lower case, and _ and + for spaces, make no difference.
+    longer names, for Ann is neither Joanna nor Mary Ann. In prose it counts wherever its words are, as nothing there is
+    lost by cutting out too much. Upper and lower case, and _ and + for spaces, make no difference.
 
     Args:
       names: Names of people.
@@ -69,10 +71,13 @@ class Traces:
       hashes: Ids and hashes, in hex.
     """
 
-    def __init__(self, names: Iterable[str] = (), uris: Iterable[str] = (), hashes: Iterable[str] = ()):
+    def __init__(self, names: Collection[str] = (), uris: Collection[str] = (), hashes: Collection[str] = ()):
         self._names = {_plain(name) for name in names} - {""}
         self._uris = set(uris) - {""}
         self._hashes = set(hashes) - {""}
+        written = {r"[\s_+]+".join(map(re.escape, unicodedata.normalize("NFC", name).split())) for name in names} - {""}
+        words = sorted(written, key=len, reverse=True)
+        self._in_prose = re.compile(rf"(?<!\w)(?:{'|'.join(words)})(?!\w)", re.IGNORECASE)
         self._lengths = sorted({len(uri) for uri in self._uris}, reverse=True)
         raw = {text.encode() for text in (*self._uris, *self._hashes, *names)}
         self._raw = sorted(text for text in raw if len(text) >= _LEAST_RAW)
@@ -80,11 +85,11 @@ class Traces:
     def __len__(self) -> int:
         return len(self._names) + len(self._uris) + len(self._hashes)
 
-    def in_text(self, text: str) -> bool:
+    def in_text(self, text: str, prose: bool = False) -> bool:
         """Whether a text holds any of it."""
-        return text in self._uris or self.without(text) != text
+        return text in self._uris or self.without(text, prose) != text
 
-    def without(self, text: str) -> str:
+    def without(self, text: str, prose: bool = False) -> str:
         """A text with `REMOVED_URI` in place of what it holds."""
         if text in self._uris:
             return REMOVED_URI
@@ -92,6 +97,8 @@ class Traces:
             text = _HEX.sub(lambda found: REMOVED_URI if found[0] in self._hashes else found[0], text)
         if self._uris:
             text = self._without_uris(text)
+        if self._names and prose and self._in_prose.search(composed := unicodedata.normalize("NFC", text)):
+            text = self._in_prose.sub(REMOVED_URI, composed)
         if self._names:
             parts = _PARTS.split(text)
             parts[::2] = [
@@ -177,7 +184,7 @@ def _scan_table(name: str, file: pq.ParquetFile, traces: Traces) -> tuple[int, i
             elif pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
                 new = set(filter(None, array.to_pylist())) - texts[column]
                 texts[column] |= new
-                counts[column] += sum(map(traces.in_text, new))
+                counts[column] += sum(traces.in_text(text, column in PROSE) for text in new)
     for text in (file.schema_arrow.metadata or {}).values():
         counts["metadata"] += traces.in_text(text.decode(errors="replace"))
     values = sum(map(len, texts.values()))

@@ -387,13 +387,13 @@ def test_rows_of_others_that_name_them_do_not_any_more(tmp_path, capsys):
         fakes.photo_outcome("/photos/1.jpg", "Cher", vectors=vectors[[0]]),
         fakes.photo_outcome("/photos/2.jpg", "Ann", vectors=vectors[[1]], provenance=Provenance("", "CC0", "Cher")),
         dataclasses.replace(
-            fakes.photo_outcome("/photos/3.jpg", "Ann", vectors=vectors[[2]]), detail="cropped out of /photos/1.jpg"
+            fakes.photo_outcome("/photos/3.jpg", "Ann", vectors=vectors[[2]]), detail="of /photos/1.jpg, nearer to Cher"
         ),
     ]
     gallery = publish_gallery(tmp_path, made)
     assert remove(gallery, "--identity=Cher") == 0
     assert {face["author"] for face in table(latest(gallery), "faces")} == {"(removed)", ""}
-    assert "cropped out of (removed)" in {row["detail"] for row in table(latest(gallery), "ledger")}
+    assert "of (removed), nearer to (removed)" in {row["detail"] for row in table(latest(gallery), "ledger")}
     assert "2 texts of others' rows named what goes" in capsys.readouterr().out
 
 

@@ -47,6 +47,21 @@ def test_what_only_looks_alike_is_not(text):
     assert ANN.without(text) == text
 
 
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("nearer to Ann (D 0.3) than to Joanna", "nearer to (removed) (D 0.3) than to Joanna"),
+        ("Photo: mary ann/\u00c9LAN_李.", "Photo: mary (removed)/(removed)."),
+        ("annual", "annual"),
+        ("Joe\u0301", "Joe\u0301"),
+    ],
+)
+def test_in_prose_names_are_found_wherever_their_words_are(text, left):
+    assert ANN.without(text, prose=True) == left
+    assert ANN.in_text(text, prose=True) == (text != left)
+    assert Traces(hashes=[HASH]).without(text, prose=True) == text
+
+
 def test_bytes_are_searched_at_any_place_and_over_the_ends_of_pieces(monkeypatch):
     monkeypatch.setattr(traces, "_CHUNK", 64)
     for at in (0, 1, 2, 3, 50, 61, 63, 64, 127, 500):
