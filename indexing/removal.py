@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from celebface.indexing import storage, tombstones
-from celebface.indexing.schemas import REMOVED_URI, Reason, Status
+from celebface.indexing.schemas import REMOVED_URI, Kind, Reason, Status
 from celebface.indexing.tombstones import Mark, Tombstones
 from celebface.indexing.traces import PROSE, Traces, leaves
 
@@ -93,15 +93,18 @@ def find(version: str, taken_down: Tombstones) -> Found:
     Besides what tombstones name, a row goes that names the place of a photo that goes.
     """
     found = Found()
-    shards = {name: read_table(version, name, _KEYS) for name in tables(version)}
+    shards = {name: read_table(version, name, (*_KEYS, "kind", "source_page")) for name in tables(version)}
     for name, table in shards.items():
         going = table.filter(pa.array(_without_faces(table, taken_down)))
-        for column, into in (("uri", found.uris), ("content_sha256", found.hashes), ("image_id", found.hashes)):
-            into |= set(_values(going, column))
-        if table_of(name) != LEDGER:
+        if table_of(name) == LEDGER:  # what was rejected may have the content of others: a site's own placeholder
+            found.uris |= set(_values(going.filter(pc.equal(going["kind"], Kind.PHOTO)), "uri"))
+        else:
+            found.uris |= set(_values(going, "uri"))
+            found.hashes |= {*_values(going, "content_sha256"), *_values(going, "image_id")}
             going = table.filter(pa.array(tombstones.covered(table, taken_down)))
             found.face_photos |= set(_photos(going))
     vectors, staying_people, staying_names = [], set[str](), set[str]()
+    pages, staying_pages = set[str](), set[str]()  # others may be found on the same ones
     names: dict[str, set[str]] = {}
     for name, table in shards.items():
         mask = _going(table_of(name), table, taken_down, found)
@@ -114,6 +117,8 @@ def find(version: str, taken_down: Tombstones) -> Found:
             vectors.append(column.to_numpy(zero_copy_only=False).reshape(len(going), -1).astype(np.float32))
         if table_of(name) == "faces":
             found.staying += len(staying)
+        pages |= set(_values(going, "uri"))
+        staying_pages |= {*_values(staying, "uri"), *_values(staying, "source_page")}
         staying_people |= set(_values(staying, "identity_id"))
         staying_names |= set(_values(staying, "identity")) | set(_values(staying, "aliases"))
         for identity_id, called in _called(going):
@@ -125,6 +130,7 @@ def find(version: str, taken_down: Tombstones) -> Found:
         value for mark in (Mark.IDENTITY, Mark.PHOTO, Mark.FACE) for value in taken_down.dates.get(mark, ())
     }
     found.hashes.discard("")
+    found.uris |= pages - staying_pages
     found.uris -= {"", REMOVED_URI}
     if vectors:
         found.vectors = np.concatenate(vectors)

@@ -13,6 +13,7 @@ import pytest
 from celebface.indexing import publish, removal, schemas, storage, tombstones
 from celebface.indexing.gallery import Gallery
 from celebface.indexing.removal import Found
+from celebface.indexing.schemas import Kind, Status
 from celebface.indexing.tombstones import Mark
 from celebface.models.encoder_card import INCEPTION_RESNET_V1, PREPROCESSING, EncoderCard
 from celebface.pipelines import bundle, report, take_down
@@ -395,6 +396,25 @@ def test_rows_of_others_that_name_them_do_not_any_more(tmp_path, capsys):
     assert {face["author"] for face in table(latest(gallery), "faces")} == {"(removed)", ""}
     assert "of (removed), nearer to (removed)" in {row["detail"] for row in table(latest(gallery), "ledger")}
     assert "2 texts of others' rows named what goes" in capsys.readouterr().out
+
+
+def test_pages_and_placeholders_that_others_have_too_are_left_to_them(tmp_path):
+    page, own = "https://example.org/cast.html", "https://example.org/only.html"
+    ann = fakes.photo_outcome(
+        "/photos/2.jpg", "Ann", vectors=fakes.unit_vectors(1, DIMENSION, seed=9), provenance=Provenance(page)
+    )
+    made = [*outcomes(), ann]
+    for who in (CHER, ANN):
+        lost = fakes.item(f"/{who.identity_id}.gif", who, content_sha256="11" * 32)
+        made.append(rejected(lost, "detect", "no_face", ""))
+        made.append(Outcome(fakes.item(page, who, kind=Kind.PAGE), Status.DONE, "scrape", shard_key="x"))
+    made.append(Outcome(fakes.item(own, CHER, kind=Kind.PAGE), Status.DONE, "scrape", shard_key="x"))
+    gallery = publish_gallery(tmp_path, made)
+    before = [row for row in table(latest(gallery), "ledger") if row["identity"] == "Ann" and "duo" not in row["uri"]]
+    assert remove(gallery, "--identity=Cher") == 0
+    assert [row for row in table(latest(gallery), "ledger") if row["identity"] == "Ann"] == before
+    assert page in {face["source_page"] for face in table(latest(gallery), "faces")}
+    assert own not in everything(latest(gallery))
 
 
 def test_a_table_that_pairs_people_loses_the_pairs_with_them(tmp_path):
