@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from celebface.indexing import storage
+from celebface.indexing import storage, tombstones
 from celebface.indexing.manifest import NAME as MANIFEST_NAME
 from celebface.indexing.manifest import BadBundle, Manifest
 
@@ -80,6 +80,7 @@ def publish(
 
     Raises:
       BadBundle: If a file read back is not what was to be written.
+      TakenDown: If it holds what was taken down in the meantime.
       Refused: If the index finds too little, or the version is not made from the latest.
       storage.Conflict: If somebody else has moved LATEST meanwhile.
       storage.StorageError: If the store does not take it.
@@ -94,6 +95,7 @@ def publish(
         names = sorted(manifest.files)
         for name in pool.map(lambda name: _upload(assembled, version, name, manifest.files[name]), names):
             uploaded(name)
+    tombstones.check(assembled, gallery)  # after LATEST was read: a removal that comes later moves it
     storage.write_bytes(storage.join(version, MANIFEST_NAME), manifest.to_json())
     try:
         storage.replace_tagged(pointer, f"{manifest.version}\n".encode(), tag)

@@ -28,6 +28,7 @@ class Reason(enum.StrEnum):
     """Why an item was rejected or skipped. The list is closed; rows that are done have the empty reason."""
 
     NONE = ""
+    REMOVED = "removed"  # taken down; see `tombstones`
     # listing
     UNSUPPORTED_TYPE = "unsupported_type"
     NO_IDENTITY = "no_identity"
@@ -100,6 +101,8 @@ OF_THE_PLACE = frozenset(
     )
 )
 
+
+REMOVED_URI = "(removed)"  # in the ledger, in place of what was taken down
 
 LEDGER = pa.schema(
     [

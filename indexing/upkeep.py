@@ -3,7 +3,7 @@
 import dataclasses
 import re
 
-from celebface.indexing import bundle_cache, storage, versions
+from celebface.indexing import bundle_cache, storage, tombstones, versions
 from celebface.indexing.cache import default_cache
 from celebface.indexing.manifest import NAME as MANIFEST_NAME
 from celebface.indexing.manifest import BadBundle
@@ -86,6 +86,8 @@ def refuse_taken_down(gallery: str, version: Version) -> None:
     Raises:
       Refused: If it does.
     """
+    if rows := tombstones.holds_removed(version.uri, tombstones.read(gallery)):
+        raise Refused(f"{version.name} cannot be made the latest: it has {rows} rows of what was taken down since")
 
 
 def doomed(gallery: str, keep: int, unfinished_before_ns: int) -> list[Doomed]:

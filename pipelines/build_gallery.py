@@ -1,5 +1,6 @@
 """celebface build-gallery: photos of known people to a published gallery."""
 
+import argparse
 import collections
 import dataclasses
 import json
@@ -8,7 +9,7 @@ from typing import Any
 
 import apache_beam as beam
 
-from celebface.indexing import publish, schemas, storage
+from celebface.indexing import publish, schemas, storage, tombstones, versions
 from celebface.indexing.calibration import NAME as CALIBRATION_NAME
 from celebface.indexing.calibration import Calibration, Unstated
 from celebface.indexing.index import BrokenIndex
@@ -16,6 +17,7 @@ from celebface.indexing.kinds import IndexRequest
 from celebface.indexing.manifest import NAME as MANIFEST_NAME
 from celebface.indexing.manifest import BadBundle, Manifest
 from celebface.indexing.recall import RecallTooLow
+from celebface.indexing.tombstones import TakenDown, Tombstones
 from celebface.models.encoder_card import BadEncoder, EncoderCard
 from celebface.models.faces import QualityGate, ReaderConfig
 from celebface.pipelines import arguments, bundle, execution, intake, plan, report, summary
@@ -44,6 +46,7 @@ _EXAMPLES = """\
   celebface build-gallery --source people/ --name friends       people/<name>/*.jpg, or people/<name>.jpg
   celebface build-gallery --source people.csv --contact me@example.org --dry_run
   celebface build-gallery --source people.csv --contact me@example.org --reuse latest
+  celebface build-gallery --source new/ --reuse latest --add    what the gallery has, and more
   celebface build-gallery --source names.txt --provider wikimedia --contact me@example.org
   celebface build-gallery --source people/ --runner FlinkRunner --flink_master localhost:8081
 """
@@ -130,6 +133,12 @@ def parse_args(argv: Sequence[str]) -> tuple[BuildGalleryConfig, list[str]]:
         "encoded again",
     )
     parser.add_argument(
+        "--add",
+        action="store_true",
+        help="with --reuse: photos of that version which the sources do not name stay in the gallery; they are not "
+        "looked at again",
+    )
+    parser.add_argument(
         "--retry",
         choices=RETRY,
         default="failed",
@@ -167,11 +176,13 @@ def parse_args(argv: Sequence[str]) -> tuple[BuildGalleryConfig, list[str]]:
     arguments.add_reader_flags(parser, _GATE)
     arguments.add_index_flags(parser)
     args, beam_argv = execution.parse_args(parser, argv)
+    if args.add and not args.reuse:
+        raise UsageError("--add needs --reuse: the version that is added to, such as latest")
     try:
         gallery = storage.absolute(storage.join(args.output_root, publish.check_name(args.name)))
         storage.resolve(gallery)
         provider = make_provider(args.provider, args.provider_url, args.provider_language) if args.provider else None
-        reuse = _reuse(args.reuse, args.retry, gallery) if args.reuse else None
+        reuse = _reuse(args, gallery) if args.reuse else None
     except (ValueError, storage.StorageError, BadProvider, BadBundle) as error:
         raise UsageError(str(error)) from error
     places = args.source or [arguments.sample(args.cache, "train")]
@@ -199,14 +210,16 @@ def parse_args(argv: Sequence[str]) -> tuple[BuildGalleryConfig, list[str]]:
     ), beam_argv
 
 
-def _reuse(asked: str, retry: str, gallery: str) -> Reuse | None:
+def _reuse(args: argparse.Namespace, gallery: str) -> Reuse | None:
     """The version to go on from; none if there is no latest yet."""
+    asked = args.reuse
     if asked == "latest" and not storage.exists(storage.join(gallery, publish.LATEST)):
         return None
     name = gallery if asked == "latest" else storage.join(gallery, publish.check_name(asked))
     if not storage.exists(name):
         raise BadBundle(f"there is no version {asked} of {gallery}")
-    return Reuse(publish.find_version(name), retry)
+    keep = args.add and not args.sample  # a sample tells what the new ones will take
+    return Reuse(publish.find_version(name), args.retry, keep)
 
 
 def _check_reuse(config: BuildGalleryConfig, card: EncoderCard, reuse: Reuse) -> None:
@@ -228,12 +241,14 @@ def _check_reuse(config: BuildGalleryConfig, card: EncoderCard, reuse: Reuse) ->
         raise UsageError(f"{reuse.version} cannot be reused: it was built by an earlier celebface")
 
 
-def build(pipeline: beam.Pipeline, config: BuildGalleryConfig, card: EncoderCard, staging: str) -> None:
+def build(
+    pipeline: beam.Pipeline, config: BuildGalleryConfig, card: EncoderCard, staging: str, taken_down: Tombstones
+) -> None:
     """The way of the data, with the losses beside it."""
     rows = schemas.faces_schema(card.embedding_size)
     layout = ShardLayout(_assembled(staging), "faces", rows, config.shards, unique="face_id", near=config.near)
 
-    taken = take_in(pipeline, config.intake, staging, rows, config.shards)
+    taken = take_in(pipeline, config.intake, staging, rows, config.shards, taken_down)
     faces, lost = taken.photos | "Detect" >> DetectFaces(config.reader, config.precision)
     vectors = faces | "Encode" >> EncodeFaces(config.encoder, config.precision)
     done = vectors | "Describe" >> DescribeFaces(card.encoder_id)
@@ -256,6 +271,8 @@ def main(argv: Sequence[str]) -> int:
             _check_reuse(config, card, config.intake.reuse)
         ahead, photos = intake.look_ahead(config.intake, execution.photos_worth_counting())
         config = dataclasses.replace(config, intake=ahead)
+        taken_down = tombstones.read(config.gallery)
+        based_on = _based_on(config)
         if not config.dry_run and not publish.check_place(config.gallery):
             complain(
                 f"celebface build-gallery: the store of {config.gallery} ignores preconditions: of two builds that end "
@@ -263,12 +280,14 @@ def main(argv: Sequence[str]) -> int:
             )
     except (NoSuchSource, BadEncoder, BadBundle, storage.StorageError) as error:
         raise UsageError(str(error)) from error
-    staging = _staging(config, card)
+    staging = _staging(config, card, taken_down)
     out = summary.console()
     if config.dry_run:
-        plan.show_plan(out, config.intake, beam_argv, staging)
+        plan.show_plan(out, config.intake, beam_argv, staging, taken_down)
         return 0
-    done = execution.run(lambda pipeline: build(pipeline, config, card, staging), beam_argv, photos, "build-gallery")
+    done = execution.run(
+        lambda pipeline: build(pipeline, config, card, staging, taken_down), beam_argv, photos, "build-gallery"
+    )
     ledger = report.count_ledger(_assembled(staging))
     report.reconcile(done, ledger, sampled=bool(config.intake.sample))
     if config.intake.sample:
@@ -287,9 +306,13 @@ def main(argv: Sequence[str]) -> int:
         storage.delete_tree(staging)
         return given_up
     try:
-        version, manifest = _publish(config, card, staging, ledger, beam_argv)
+        version, manifest = _publish(config, card, staging, ledger, beam_argv, based_on)
     except (RecallTooLow, BrokenIndex) as error:
         return _give_up(config, f"{error}; the same command goes on from here, with other flags of the index", staging)
+    except TakenDown as error:
+        storage.delete_tree(staging)  # no later run goes on with it: tombstones are part of its name
+        complain(f"celebface build-gallery: {error}")
+        return 1
     except (publish.Refused, storage.Conflict, storage.StorageError, BadBundle) as error:
         complain(f"celebface build-gallery: {error}")  # what is staged stays, so the same command soon comes to its end
         return 1
@@ -311,18 +334,30 @@ def _thresholds(version: str) -> str:
     return f"tau {point.tau:.4g}: {point.stated}, {point.recognised}"
 
 
-def _staging(config: BuildGalleryConfig, card: EncoderCard) -> str:
+def _based_on(config: BuildGalleryConfig) -> str:
+    """The version that must still be the latest at the end, as what it holds is taken over; else empty."""
+    reuse = config.intake.reuse
+    current = versions.latest(config.gallery)
+    return current if reuse and reuse.version == storage.join(config.gallery, current) else ""
+
+
+def _staging(config: BuildGalleryConfig, card: EncoderCard, taken_down: Tombstones) -> str:
     decides = [config.intake.decides(), config.reader, config.precision, config.shards, config.near, card.encoder_id]
+    decides.append(taken_down.digest())
     return report.staging_folder(config.gallery, decides)
 
 
 def _publish(
-    config: BuildGalleryConfig, card: EncoderCard, staging: str, ledger: LedgerCounts, beam_argv: Sequence[str]
+    config: BuildGalleryConfig,
+    card: EncoderCard,
+    staging: str,
+    ledger: LedgerCounts,
+    beam_argv: Sequence[str],
+    based_on: str,
 ) -> tuple[str, Manifest]:
-    counts = {"faces": ledger.faces, "items": ledger.items, **ledger.statuses}
     folder, vectors = _assembled(staging), Vectors(card, config.precision)
-    manifest = bundle.complete(folder, vectors, counts, config.as_json(), config.index, beam_argv)
-    return bundle.publish(folder, config.gallery, manifest, config.index.min_recall), manifest
+    manifest = bundle.complete(folder, vectors, ledger.counts, config.as_json(), config.index, beam_argv)
+    return bundle.publish(folder, config.gallery, manifest, config.index.min_recall, based_on), manifest
 
 
 def _give_up(config: BuildGalleryConfig, why: str, staging: str) -> int:

@@ -10,6 +10,7 @@ import apache_beam as beam
 import pyarrow as pa
 
 from celebface.indexing.schemas import Kind
+from celebface.indexing.tombstones import NONE, Tombstones
 from celebface.pipelines import arguments, report
 from celebface.pipelines.arguments import UsageError
 from celebface.transforms import scrape, search
@@ -127,7 +128,9 @@ def look_ahead(intake: Intake, limit: int) -> tuple[Intake, int]:
     return intake, count
 
 
-def take_in(pipeline: beam.Pipeline, intake: Intake, staging: str, rows: pa.Schema, shards: int) -> TakenIn:
+def take_in(
+    pipeline: beam.Pipeline, intake: Intake, staging: str, rows: pa.Schema, shards: int, tombstones: Tombstones = NONE
+) -> TakenIn:
     """Applies the steps from sources to bytes.
 
     Args:
@@ -136,15 +139,16 @@ def take_in(pipeline: beam.Pipeline, intake: Intake, staging: str, rows: pa.Sche
       staging: URI of the staging folder.
       rows: Schema of the run's rows.
       shards: Number of shards.
+      tombstones: What was taken down, and is not taken in again.
     """
-    refs, lost = pipeline | "Sources" >> beam.Create([intake.source]) | "List" >> ListItems()
+    refs, lost = pipeline | "Sources" >> beam.Create([intake.source]) | "List" >> ListItems(tombstones)
     outcomes = [lost]
     if intake.sample:
         refs = refs | "Sample" >> _TakeSample(intake.sample)
     if intake.web:
-        refs, more = _find_photos(refs, intake, intake.web)
+        refs, more = _find_photos(refs, intake, intake.web, tombstones)
         outcomes += more
-    sorted_out = refs | "Resume" >> ResumeItems(staging, rows, shards, intake.reuse)
+    sorted_out = refs | "Resume" >> ResumeItems(staging, rows, shards, intake.reuse, tombstones)
     fresh, staged = [sorted_out.fresh], [sorted_out.staged]
     outcomes.append(sorted_out.lost)
     if intake.web:
@@ -152,24 +156,25 @@ def take_in(pipeline: beam.Pipeline, intake: Intake, staging: str, rows: pa.Sche
         fresh.append(fetched)
         staged.append(unchanged)
         outcomes.append(lost)
-    photos, lost = fresh | "ToRead" >> beam.Flatten() | "Spread" >> beam.Reshuffle() | "Read" >> ReadPhotos()
+    to_read = fresh | "ToRead" >> beam.Flatten() | "Spread" >> beam.Reshuffle()
+    photos, lost = to_read | "Read" >> ReadPhotos(tombstones=tombstones)
     outcomes.append(lost)
     return TakenIn(photos, staged | "Done" >> beam.Flatten(), outcomes)
 
 
 def _find_photos(
-    refs: beam.PCollection, intake: Intake, web: FetchPolicy
+    refs: beam.PCollection, intake: Intake, web: FetchPolicy, tombstones: Tombstones
 ) -> tuple[beam.PCollection, list[beam.PCollection]]:
     """Turns pages and names into photos; photos that were named themselves go by."""
     kinds = refs | "Kinds" >> beam.Partition(lambda keyed, count: list(Kind).index(keyed[1].kind), len(Kind))
     photos, pages, names = kinds
     found, outcomes = [photos], []
-    once, repeats = pages | "PagesOnce" >> CollapseRepeats(scrape.STAGE)
+    once, repeats = pages | "PagesOnce" >> CollapseRepeats(scrape.STAGE, tombstones)
     links, done, lost = once | "Scrape" >> ScrapePages(web, intake.per_page)
     found.append(links)
     outcomes += [repeats, done, lost]
     if intake.provider:
-        once, repeats = names | "NamesOnce" >> CollapseRepeats(search.STAGE)
+        once, repeats = names | "NamesOnce" >> CollapseRepeats(search.STAGE, tombstones)
         links, done, lost = once | "Search" >> SearchImages(
             intake.provider, _api_policy(intake, web), intake.per_person
         )

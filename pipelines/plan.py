@@ -12,6 +12,7 @@ from rich.text import Text
 
 from celebface.indexing import storage
 from celebface.indexing.schemas import Kind, Status
+from celebface.indexing.tombstones import Tombstones
 from celebface.pipelines import execution, report
 from celebface.pipelines.execution import RunReport
 from celebface.pipelines.intake import Intake
@@ -29,7 +30,7 @@ from celebface.transforms.web.policy import FetchPolicy
 _SHOWN = 40  # hosts listed
 
 
-def show_plan(out: Console, intake: Intake, beam_argv: Sequence[str], staging: str) -> None:
+def show_plan(out: Console, intake: Intake, beam_argv: Sequence[str], staging: str, tombstones: Tombstones) -> None:
     """Lists the sources, reads the robots.txt of each host, and prints what would be asked for."""
     with tempfile.TemporaryDirectory(prefix="celebface-plan-") as folder:
         local = execution.runner_name(beam_argv) == execution.LOCAL_RUNNER
@@ -37,8 +38,8 @@ def show_plan(out: Console, intake: Intake, beam_argv: Sequence[str], staging: s
         search_host = intake.provider.host if intake.provider else ""
 
         def build(pipeline: beam.Pipeline) -> None:
-            refs, _ = pipeline | "Sources" >> beam.Create([intake.source]) | "List" >> ListItems()
-            once, _ = refs | "Once" >> CollapseRepeats(STAGE)
+            refs, _ = pipeline | "Sources" >> beam.Create([intake.source]) | "List" >> ListItems(tombstones)
+            once, _ = refs | "Once" >> CollapseRepeats(STAGE, tombstones)
             _ = once | "Plan" >> PlanHosts(intake.web or FetchPolicy(), search_host, file)
 
         done = execution.run(build, beam_argv, 0, "build-gallery --dry_run", networks=False)

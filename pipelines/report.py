@@ -18,7 +18,7 @@ from celebface.indexing import storage
 from celebface.indexing.schemas import Kind, Status
 from celebface.pipelines.execution import RunReport, StageCounts
 from celebface.transforms import detect, encode, fetch, read, resume, scrape, search, sources
-from celebface.transforms.metrics import FOUND, TAKEN_OVER
+from celebface.transforms.metrics import FOUND, KEPT, TAKEN_OVER
 
 RUN_NAME = "run.json"
 STAGING_PREFIX = ".staging-"
@@ -54,6 +54,11 @@ class LedgerCounts:
     def photos(self) -> Mapping[str, int]:
         """Photos by status."""
         return self.kinds.get(Kind.PHOTO, {})
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What the manifest says of it: faces, items, and items by status."""
+        return {"faces": self.faces, "items": self.items, **self.statuses}
 
     @property
     def failed_ratio(self) -> float:
@@ -125,8 +130,9 @@ def reconcile(report: RunReport, ledger: LedgerCounts, sampled: bool = False) ->
         if given != taken and not sampled:
             raise DoesNotReconcile(f"stage {name} gave {given} items, the next ones took {taken}")
     listed = way[sources.STAGE].items_in + found
-    if listed != ledger.items and not sampled:
-        raise DoesNotReconcile(f"{listed} items were listed and found, the ledger has {ledger.items}")
+    kept = way[resume.STAGE].noted.get(KEPT, 0)
+    if listed + kept != ledger.items and not sampled:
+        raise DoesNotReconcile(f"{listed} items were listed and found, {kept} kept, the ledger has {ledger.items}")
 
 
 def _read_from_files(way: Mapping[str, StageCounts]) -> int:

@@ -12,7 +12,7 @@ from celebface.indexing.schemas import Flag, Kind, Status
 from celebface.pipelines.execution import RunReport
 from celebface.pipelines.report import LedgerCounts
 from celebface.pipelines.text import plain
-from celebface.transforms.metrics import TAKEN_OVER
+from celebface.transforms.metrics import KEPT, TAKEN_OVER
 
 _SHOWN = 30  # people listed
 _WIDTH = 200  # of tables that are read by programs, or in a file
@@ -52,6 +52,8 @@ def print_counts(out: Console, report: RunReport, ledger: LedgerCounts) -> None:
         out.print(f"  {ledger.flags[Flag.TWO_NAMES]:>7} are given for several people", markup=False)
     if taken_over := sum(stage.noted.get(TAKEN_OVER, 0) for stage in report.stages.values()):
         out.print(f"{counted(taken_over, 'photo')} taken over from an earlier run", markup=False)
+    if kept := sum(stage.noted.get(KEPT, 0) for stage in report.stages.values()):
+        out.print(f"{counted(kept, 'photo')} kept that the sources do not name", markup=False)
     out.print(f"pipeline {report.wall_seconds:.1f} s ({_times(report)})", markup=False)
 
 

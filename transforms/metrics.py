@@ -8,6 +8,7 @@ LOST = "lost_"
 NOTED = "noted_"
 TAKEN_OVER = "taken_over"  # items that earlier work has done
 FOUND = "found"  # items that come of an item
+KEPT = "kept"  # items of an earlier version that are not named any more, and stay
 MICROSECONDS = "_usec"
 
 

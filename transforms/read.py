@@ -14,9 +14,11 @@ import apache_beam as beam
 
 from celebface.indexing import storage
 from celebface.indexing.schemas import Reason
+from celebface.indexing.tombstones import NONE, Tombstones
 from celebface.transforms.bundles import at_the_end
 from celebface.transforms.metrics import StageMetrics
 from celebface.transforms.records import EncodedPhoto, ItemRef, Outcome, rejected
+from celebface.transforms.removed import shows_removed, withdrawn
 from celebface.transforms.staged import StoredBytes, read_stored
 
 STAGE = "read"
@@ -86,9 +88,11 @@ class ReadPhotos(beam.PTransform):
 
     Attributes:
       max_bytes: Larger files are not read.
+      tombstones: What was taken down; photos of that content are lost here.
     """
 
     max_bytes: int = MAX_BYTES
+    tombstones: Tombstones = NONE
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -96,13 +100,14 @@ class ReadPhotos(beam.PTransform):
             raise ValueError(f"max_bytes must be positive, not {self.max_bytes}")
 
     def expand(self, refs: beam.PCollection) -> Any:  # good ones, lost ones
-        read = refs | beam.ParDo(_ReadPhotosDoFn(self.max_bytes)).with_outputs("lost", main="photos")
+        read = refs | beam.ParDo(_ReadPhotosDoFn(self.max_bytes, self.tombstones)).with_outputs("lost", main="photos")
         return read.photos, read.lost
 
 
 class _ReadPhotosDoFn(beam.DoFn):
-    def __init__(self, max_bytes: int):
+    def __init__(self, max_bytes: int, tombstones: Tombstones):
         self._max_bytes = max_bytes
+        self._tombstones = tombstones
         self._metrics = StageMetrics(STAGE)
 
     def setup(self) -> None:
@@ -134,12 +139,16 @@ class _ReadPhotosDoFn(beam.DoFn):
     def _read(self, ref: ItemRef, stored: StoredBytes | None) -> EncodedPhoto | Outcome:
         try:
             if stored is not None:
-                return EncodedPhoto(ref, read_stored(stored))
-            read = read_object if "://" in ref.uri else read_file
-            data = read(ref.uri, self._max_bytes)
+                data = read_stored(stored)
+            else:
+                read = read_object if "://" in ref.uri else read_file
+                data = read(ref.uri, self._max_bytes)
+                ref = dataclasses.replace(ref, content_sha256=hashlib.sha256(data).hexdigest())
         except UnreadableFile as fault:
             return rejected(ref, STAGE, fault.reason, str(fault))
-        return EncodedPhoto(dataclasses.replace(ref, content_sha256=hashlib.sha256(data).hexdigest()), data)
+        if shows_removed(ref.content_sha256, ref.person.identity_id, self._tombstones):
+            return withdrawn(ref, STAGE)
+        return EncodedPhoto(ref, data)
 
     def _sorted(self, result: EncodedPhoto | Outcome) -> Any:
         if isinstance(result, Outcome):

@@ -8,7 +8,7 @@ import dataclasses
 import hashlib
 import itertools
 import posixpath
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import apache_beam as beam
@@ -17,9 +17,11 @@ import pyarrow.parquet as pq
 
 from celebface.indexing import storage
 from celebface.indexing.schemas import OF_THE_PLACE, Kind, Reason, Status
+from celebface.indexing.tombstones import NONE, Tombstones, covered
 from celebface.transforms import progress
-from celebface.transforms.metrics import TAKEN_OVER, StageMetrics
+from celebface.transforms.metrics import KEPT, TAKEN_OVER, StageMetrics
 from celebface.transforms.records import ItemRef, Outcome, kept_faces, skipped
+from celebface.transforms.removed import is_removed, shows_removed, withdrawn
 from celebface.transforms.staged import (
     BYTES,
     PART,
@@ -48,10 +50,12 @@ class Reuse:
       retry: What is asked of the web besides new photos. "failed": those that could not be had, and, of servers that
         gave an ETag or a date to tell it by, whether the others have changed; "all": of all servers, which sends photos
         again that cannot be told to be unchanged by less; "none": nothing that the version knows.
+      keep: Whether photos stay that are not named any more.
     """
 
     version: str
     retry: str = "failed"
+    keep: bool = False
 
     def __post_init__(self) -> None:
         if self.retry not in RETRY:
@@ -64,19 +68,21 @@ class ResumeItems(beam.PTransform):
 
     `fresh`: (ItemRef, None) of files to read, or (ItemRef, StoredBytes) of photos that a killed run had; `web`:
     (ItemRef, Known | None) to be asked for; `staged`: (shard, StagedRow) of those done; `lost`: outcomes of rows that
-    repeat another. The join also spreads the references over the workers.
+    repeat another, and of what was taken down. The join also spreads the references over the workers.
 
     Attributes:
       staging: URI of the staging folder.
       rows: Schema of the run's rows.
       shards: Number of shards.
       reuse: What to build upon.
+      tombstones: What was taken down. Those of a killed run were the same: they are part of its staging folder's name.
     """
 
     staging: str
     rows: pa.Schema
     shards: int
     reuse: Reuse | None = None
+    tombstones: Tombstones = NONE
 
     def expand(self, refs: beam.PCollection) -> Any:
         parts = [storage.join(self.staging, name) for name in storage.list_files(self.staging)]
@@ -86,10 +92,9 @@ class ResumeItems(beam.PTransform):
             sources["published"] = (
                 refs.pipeline
                 | "Version" >> beam.Create(version_shards(self.reuse.version))
-                | "Import" >> beam.FlatMap(import_shard, self.staging, self.rows, self.shards)
+                | "Import" >> beam.FlatMap(import_shard, self.staging, self.rows, self.shards, self.tombstones)
             )
-        retry = self.reuse.retry if self.reuse else ""
-        sort = beam.ParDo(_SortDoFn(retry)).with_outputs("web", "staged", "lost", main="fresh")
+        sort = beam.ParDo(_SortDoFn(self.reuse, self.tombstones)).with_outputs("web", "staged", "lost", main="fresh")
         return sources | beam.CoGroupByKey() | "Sort" >> sort
 
 
@@ -152,13 +157,15 @@ def version_shards(version: str) -> list[tuple[str, str, str]]:
 
 
 def import_shard(
-    tables: tuple[str, str, str], staging: str, rows: pa.Schema, shards: int
+    tables: tuple[str, str, str], staging: str, rows: pa.Schema, shards: int, tombstones: Tombstones = NONE
 ) -> Iterator[tuple[str, Known]]:
     """Writes the photos of a published shard as a part, as if this run had done them.
 
-    What was found to repeat another photo is restored: whether it still does is found out again.
+    What was found to repeat another photo is restored: whether it still does is found out again. What was taken down
+    is passed over, and then is as new as if the version did not have it.
     """
     ledger, faces, repeats = (pq.read_table(storage.open_input(table)) for table in tables)
+    ledger = ledger.filter(pa.array(~covered(ledger, tombstones)))
     schema = staging_schema(rows)
     by_photo: dict[tuple[str, str, str], dict[str, dict[str, Any]]] = {}
     for table in (faces, repeats):
@@ -167,7 +174,9 @@ def import_shard(
             photo.setdefault(row["face_id"], row)  # two names that are no UTF-8 may be printed alike
     records = []
     for record in ledger.to_pylist():
-        if record["kind"] != Kind.PHOTO:
+        if record["kind"] != Kind.PHOTO or record["reason"] == Reason.REMOVED:
+            continue
+        if shows_removed(record["content_sha256"], record["identity_id"], tombstones):
             continue
         mine = list(by_photo.get((record["uri"], record["identity_id"], record["content_sha256"]), {}).values())
         if mine:
@@ -190,20 +199,25 @@ def import_shard(
 
 
 class _SortDoFn(beam.DoFn):
-    def __init__(self, retry: str):
-        self._retry = retry
+    def __init__(self, reuse: Reuse | None, tombstones: Tombstones):
+        self._retry = reuse.retry if reuse else ""
+        self._keep = bool(reuse and reuse.keep)
+        self._tombstones = tombstones
         self._metrics = StageMetrics(STAGE)
 
     def process(self, keyed):
         _, groups = keyed
         refs = list(groups["refs"])
         if not refs:
+            yield from self._kept(groups)
             return
         self._metrics.taken(len(refs))
-        ref, repeats = collapse(refs)
-        for outcome in repeats:
+        ref, lost = collapse_standing(refs, STAGE, self._tombstones)
+        for outcome in lost:
             self._metrics.lost(outcome.reason)
             yield beam.pvalue.TaggedOutput("lost", outcome)
+        if ref is None:
+            return
         tag, element = sort_out(ref, [*groups["known"], *groups.get("published", ())], self._retry)
         if tag == "staged":
             self._metrics.noted(TAKEN_OVER)
@@ -211,6 +225,13 @@ class _SortDoFn(beam.DoFn):
         else:
             self._metrics.passed()
         yield beam.pvalue.TaggedOutput(tag, element) if tag != "fresh" else element
+
+    def _kept(self, groups: Mapping[str, Iterable[Known]]) -> Iterator[Any]:
+        """The outcome of a photo that only the version has, if it is to stay."""
+        published = sorted(groups.get("published", ()), key=_where)
+        if self._keep and published:
+            self._metrics.noted(KEPT)
+            yield beam.pvalue.TaggedOutput("staged", (published[0].shard, published[0].place))
 
 
 def sort_out(ref: ItemRef, known: Iterable[Known], retry: str) -> tuple[str, Any]:
@@ -267,26 +288,43 @@ class CollapseRepeats(beam.PTransform):
 
     Attributes:
       stage: Whose counters they are counted in.
+      tombstones: What was taken down; it is among the lost ones.
     """
 
     stage: str
+    tombstones: Tombstones = NONE
 
     def expand(self, refs: beam.PCollection) -> Any:  # good ones, lost ones
-        collapsed = refs | beam.GroupByKey() | beam.ParDo(_CollapseDoFn(self.stage)).with_outputs("lost", main="refs")
+        collapse_refs = beam.ParDo(_CollapseDoFn(self.stage, self.tombstones))
+        collapsed = refs | beam.GroupByKey() | collapse_refs.with_outputs("lost", main="refs")
         return collapsed.refs, collapsed.lost
 
 
 class _CollapseDoFn(beam.DoFn):
-    def __init__(self, stage: str):
+    def __init__(self, stage: str, tombstones: Tombstones):
+        self._stage = stage
+        self._tombstones = tombstones
         self._metrics = StageMetrics(stage)
 
     def process(self, keyed):
-        ref, repeats = collapse(keyed[1])
-        self._metrics.taken(1 + len(repeats))
-        for outcome in repeats:
+        refs = list(keyed[1])
+        ref, lost = collapse_standing(refs, self._stage, self._tombstones)
+        self._metrics.taken(len(refs))
+        for outcome in lost:
             self._metrics.lost(outcome.reason)
             yield beam.pvalue.TaggedOutput("lost", outcome)
-        yield ref
+        if ref is not None:
+            yield ref
+
+
+def collapse_standing(
+    refs: Iterable[ItemRef], stage: str, tombstones: Tombstones
+) -> tuple[ItemRef | None, list[Outcome]]:
+    """As `collapse`; of an item that was taken down nothing is left but outcomes that do not name it."""
+    ref, repeats = collapse(refs)
+    if not is_removed(ref, tombstones):
+        return ref, repeats
+    return None, [withdrawn(gone, stage) for gone in (ref, *(repeat.ref for repeat in repeats))]
 
 
 def collapse(refs: Iterable[ItemRef]) -> tuple[ItemRef, list[Outcome]]:

@@ -16,11 +16,13 @@ import apache_beam as beam
 
 from celebface.indexing import storage
 from celebface.indexing.schemas import Kind, Reason
+from celebface.indexing.tombstones import NONE, Tombstones
 from celebface.transforms import folders, lists, progress
 from celebface.transforms.folders import PHOTO_SUFFIXES, ListedFile, NoSuchSource
 from celebface.transforms.lists import Columns, Row
 from celebface.transforms.metrics import StageMetrics
 from celebface.transforms.records import NOBODY, ItemRef, Outcome, Person, Provenance, printable, rejected, skipped
+from celebface.transforms.removed import is_removed, withdrawn
 from celebface.transforms.web.client import clean_url
 from celebface.transforms.web.policy import WebFault
 
@@ -342,16 +344,24 @@ def _answered(ref: ItemRef, revision: "concurrent.futures.Future[str] | None") -
 # --- the step ---------------------------------------------------------------------------------------------------------
 
 
+@dataclasses.dataclass
 class ListItems(beam.PTransform):
-    """ItemSource to keyed references, (item id, ItemRef), and outcomes of what is not to be read."""
+    """ItemSource to keyed references, (item id, ItemRef), and outcomes of what is not to be read.
+
+    Attributes:
+      tombstones: What was taken down, and is not named among the lost ones either.
+    """
+
+    tombstones: Tombstones = NONE
 
     def expand(self, sources: beam.PCollection) -> Any:  # good ones, lost ones
-        listed = sources | beam.ParDo(_ListItemsDoFn()).with_outputs("lost", main="refs")
+        listed = sources | beam.ParDo(_ListItemsDoFn(self.tombstones)).with_outputs("lost", main="refs")
         return listed.refs, listed.lost
 
 
 class _ListItemsDoFn(beam.DoFn):
-    def __init__(self) -> None:
+    def __init__(self, tombstones: Tombstones):
+        self._tombstones = tombstones
         self._metrics = StageMetrics(STAGE)
 
     def process(self, source: ItemSource):
@@ -362,8 +372,11 @@ class _ListItemsDoFn(beam.DoFn):
             if count % _SHOWN == 0:
                 progress.add({"listed": _SHOWN})
             if ref.listed:
-                self._metrics.lost(ref.listed)
-                yield beam.pvalue.TaggedOutput("lost", _lost(ref, count))
+                lost = _lost(ref, count)
+                if is_removed(ref, self._tombstones):
+                    lost = withdrawn(lost.ref, STAGE)
+                self._metrics.lost(lost.reason)
+                yield beam.pvalue.TaggedOutput("lost", lost)
             else:
                 self._metrics.passed()
                 yield ref.item_id, ref
