@@ -69,8 +69,11 @@ def build(vectors: np.ndarray, path: str) -> None:
 
 def open(path: str, vectors: np.ndarray, params: Mapping[str, Any]) -> Index:
     """Maps an index file into memory; see `Kind`."""
+    library = _usearch()
     try:
-        index = _usearch().Index(ndim=vectors.shape[1], metric="ip", dtype=params["dtype"], enable_key_lookups=False)
+        if not library.Index.metadata(path):  # to map a file without its mark spoils the process's memory
+            raise BrokenIndex(f"the index file is none of usearch: {path}")
+        index = library.Index(ndim=vectors.shape[1], metric="ip", dtype=params["dtype"], enable_key_lookups=False)
         index.view(path)
     except (OSError, RuntimeError, ValueError) as error:
         raise BrokenIndex(f"the index file cannot be opened: {error}") from error
