@@ -82,11 +82,16 @@ def write_index(folder: str, kind: str, number: int, parts: int) -> None:
 
 
 def read_vectors(folder: str, number: int, parts: int) -> np.ndarray:
-    """The vectors of a part, float32 [N, d], mapped and not read."""
+    """The vectors of a part, float32 [N, d], mapped and not read.
+
+    Raises:
+      BrokenIndex: If they cannot be.
+    """
     path = os.path.join(folder, vectors_name(number, parts))
-    if not os.path.getsize(path):
-        raise BrokenIndex(f"the vectors are empty: {path}")
-    return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))  # of a memory map each slice takes time
+    try:
+        return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))  # of a memory map each slice takes time
+    except (OSError, EOFError, ValueError) as error:
+        raise BrokenIndex(f"the vectors cannot be read: {error}") from error
 
 
 class Parts:
@@ -185,15 +190,9 @@ class Parts:
 
     def nearest_exact(self, queries: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
         """The true nearest rows, int64 [Q, min(count, N)], and their D, float32."""
-        wanted = min(count, len(self))
-        rows, distances = np.empty((len(queries), wanted), np.int64), np.empty((len(queries), wanted), np.float32)
-        waiting, asked = np.arange(len(queries)), 2 * wanted
-        while len(waiting):
-            best, found, beyond = self._ranked(queries[waiting], asked, self._in_full)
-            rows[waiting], distances[waiting] = best[:, :wanted], found[:, :wanted]
-            waiting = waiting[found[:, wanted - 1] >= beyond]  # so many are equally near that others may be among them
-            asked *= 8
-        return rows, distances
+        return search.until_certain(
+            lambda some, asked: self._ranked(some, asked, self._in_full), queries, min(count, len(self))
+        )
 
     def _ranked(
         self, queries: np.ndarray, asked: int, indexes: Sequence[Index]

@@ -1,6 +1,10 @@
 """Nearest rows of a matrix of unit vectors: chosen by products of matrices, ranked by exact distances."""
 
+from collections.abc import Callable
+
 import numpy as np
+
+Propose = Callable[[np.ndarray, int], tuple[np.ndarray, np.ndarray, np.ndarray]]
 
 _CELLS = 2**20  # of a product, 4 MB: what is multiplied is still in the cache when it is looked through
 _ROWS = 4096  # measured at once, 2 MB of 128 numbers each
@@ -22,12 +26,30 @@ def nearest_exact(queries: np.ndarray, vectors: np.ndarray, count: int) -> tuple
     Returns:
       Rows, int64 [Q, min(count, N)], nearest first, equals by row; and their D, float32.
     """
-    wanted = min(count, len(vectors))
+
+    def propose(some: np.ndarray, asked: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        chosen, beyond = shortlists(some, vectors, asked)
+        return *rerank(some, vectors, chosen), beyond
+
+    return until_certain(propose, queries, min(count, len(vectors)))
+
+
+def until_certain(propose: Propose, queries: np.ndarray, wanted: int) -> tuple[np.ndarray, np.ndarray]:
+    """Asks for more until no other row can be among those wanted.
+
+    Args:
+      propose: Gives for queries, and a number of rows to look for, rows nearest first, their D, and for each query a D
+        within which there is no other row.
+      queries: float32 [Q, d], unit rows.
+      wanted: Rows of each, at most as many as there are.
+
+    Returns:
+      Rows, int64 [Q, wanted], nearest first, equals by row; and their D, float32.
+    """
     rows, distances = np.empty((len(queries), wanted), np.int64), np.empty((len(queries), wanted), np.float32)
     waiting, asked = np.arange(len(queries)), 2 * wanted
     while len(waiting):
-        chosen, beyond = shortlists(queries[waiting], vectors, asked)
-        best, found = rerank(queries[waiting], vectors, chosen)
+        best, found, beyond = propose(queries[waiting], asked)
         rows[waiting], distances[waiting] = best[:, :wanted], found[:, :wanted]
         waiting = waiting[found[:, wanted - 1] >= beyond]  # so many are equally near that others may be among them
         asked *= 8

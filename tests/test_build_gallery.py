@@ -197,6 +197,28 @@ def test_a_broken_budget_publishes_nothing_but_keeps_the_ledger(sample, tmp_path
     assert len(table(failed, "ledger")) == 20
 
 
+def test_an_index_that_misses_its_mark_is_not_published_and_the_same_command_goes_on(sample, tmp_path, capsys):
+    source = people_folder(sample, tmp_path / "people", 1)
+    arguments = ["build-gallery", f"--source={source}", f"--output_root={tmp_path}", "--index_kind=exact"]
+    assert cli.main([*arguments, "--max_latency_ms=0.000001"]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith(
+        "celebface build-gallery: nothing was published: no index meets recall 0.99 within 1e-06 ms: "
+    )
+    assert "the same command goes on from here" in err and len(err.splitlines()) == 1
+    gallery = tmp_path / "celebrities"
+    (failed,) = gallery.glob("failed-*")
+    assert len(table(failed, "ledger")) == 10
+    assert not (gallery / "LATEST").exists()
+    assert cli.main(arguments) == 0
+    out = capsys.readouterr().out
+    assert "10 photos taken over from an earlier run" in out
+    assert "index exact, recall@1 1.0000, recall@10 1.0000, p99 " in out
+    manifest = json.loads((latest(gallery) / "manifest.json").read_text())
+    assert manifest["config"]["index"] == {"kind": "exact", "min_recall": 0.99, "max_latency_ms": None, "parts": 0}
+    assert not [path for path in gallery.iterdir() if path.name.startswith(".")]
+
+
 def test_an_item_that_vanishes_on_the_way_fails_the_run(sample, tmp_path, monkeypatch):
     source = people_folder(sample, tmp_path / "people", 1)
     monkeypatch.setattr(build_gallery, "DescribeFaces", LoseOne)

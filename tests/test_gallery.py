@@ -180,7 +180,7 @@ def test_the_index_and_the_product_give_the_same_answers(version, queries, monke
     assert answers[0] == answers[1]  # to the last bit
 
 
-@pytest.mark.parametrize(("effort", "way"), [(48, "annoy"), (49, "exact")])  # 780 faces are 16 for each of 48.75
+@pytest.mark.parametrize(("effort", "way"), [(24, "annoy"), (25, "exact")])  # 780 faces are 32 for each of 24.4
 def test_the_index_is_asked_where_it_is_the_faster_way(version, queries, copy, monkeypatch, effort, way):
     asked = []
 

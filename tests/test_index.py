@@ -77,8 +77,8 @@ class ExactInOrder(ExactIndex):
 @pytest.mark.parametrize(
     ("kind", "faces", "effort", "worth"),
     [
-        (annoy_index, 8000, 500, False),
-        (annoy_index, 8001, 500, True),
+        (annoy_index, 16_000, 500, False),
+        (annoy_index, 16_001, 500, True),
         (annoy_index, 10**6, 10**5, False),
         (annoy_index, 10**6, 10**4, True),
         (hnsw_index, 25_600, 100, False),

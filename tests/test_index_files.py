@@ -3,8 +3,10 @@
 import pathlib
 
 import fakes
+import object_stores
 import pytest
 
+from celebface.indexing import storage
 from celebface.indexing.kinds import IndexRequest
 from celebface.indexing.parts import file_names
 from celebface.indexing.searcher import Searcher
@@ -51,3 +53,17 @@ def test_workers_give_the_same_bytes_as_one_process(tmp_path):
         contents.append({path.name: path.read_bytes() for path in (folder / "index").iterdir()})
     assert contents[0] == contents[1]
     assert len(contents[0]) == 6
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_the_folder_may_be_in_a_store(tmp_path, parts, monkeypatch):
+    with object_stores.server("s3") as address:
+        object_stores.point_to(monkeypatch, "s3", address)
+        folder = storage.join(object_stores.make_bucket("s3", address).uri, "version")
+        for shard in fakes.write_shards(str(tmp_path / "made"), VECTORS, PEOPLE, shards=4):
+            storage.copy_file(shard, storage.join(folder, pathlib.Path(shard).name))
+        flags = ["--direct_num_workers=1"]
+        entry = add_index(folder, str(tmp_path / "here"), IndexRequest("hnsw", parts=parts), flags)
+        assert (entry["parts"], names(tmp_path / "here")) == (parts, sorted(file_names("hnsw", parts)))
+        for name in names(tmp_path / "here"):
+            assert storage.read_bytes(storage.join(folder, name)) == (tmp_path / "here" / name).read_bytes()
