@@ -326,7 +326,7 @@ def test_the_same_command_finishes_a_killed_removal(gallery, monkeypatch, step):
     version = latest(gallery)
     module = {"write_without": removal, "complete": bundle, "publish": publish}[step]
 
-    def die(*_):
+    def die(*_, **named):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
