@@ -77,6 +77,15 @@ class Reason(enum.StrEnum):
     BLURRED = "blurred"
 
 
+class Finding(enum.StrEnum):
+    """What an audit finds wrong with a face."""
+
+    WRONG_PERSON = "wrong_person"  # it is like another person, and unlike its own
+    OUTLIER = "outlier"  # it is unlike its own person's faces, and like nobody else's
+    DOUBTFUL = "doubtful"  # the person's faces disagree, and nobody can tell which are right
+    TWO_NAMES = "two_names"  # as good as the same photo is given for another person, and nobody can tell for whom
+
+
 class Flag(enum.StrEnum):
     """What is doubtful about an item that is done."""
 

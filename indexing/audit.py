@@ -1,0 +1,370 @@
+"""Which faces of a gallery are under the wrong name: decided by everybody's faces together.
+
+First each person is summed up (`summarise`): a core, robust against faces that do not belong, and the faces that it does
+not settle. Then all people are judged together (`judge`), for a face that is far from its own person tells little, and
+one that is near another person tells much. Everything is measured in D, the squared L2 distance of unit vectors, 0..4.
+"""
+
+import collections
+import dataclasses
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+from celebface.indexing import search
+from celebface.indexing.schemas import Finding
+
+# All from LFW dev (871 faces of 422 people) and the sample, confirmed on LFW train; benchmarks/audit.py measures them.
+AGREE = 1.1  # two faces of one person: 99 % of the pairs are nearer, 0.3 % of those of two people
+_SETTLED = 0.7  # nearer than this to the core of the person's others, a face is right whoever else it is like
+_FAR = 1.1  # farther than this from it, a face is somebody else's: 1 % of the right ones, all but 3 % of the wrong
+_SAME = 0.85  # as near as this to another person, a face that is at odds with its own is that person's
+_MARGIN = 0.2  # and nearer by this than to its own
+# A face that is the only one of its person has nothing to be at odds with: it must be nearer, and to nobody else.
+_LONE_SAME = 0.65
+_LONE_GAP = 0.1
+COPY = 0.1  # two faces as near as this are of one photo, or nearly: see `transforms.shard`
+# Cores of two people: of two faces or more each they lie apart by more than 0.45 but for one in a thousand people.
+_PAIR = 0.45
+_LONE_PAIR = 0.65
+
+_MOST_COMPARED = 1024  # faces of one person that its core is sought among
+_BLOCK = 256  # queries at once
+_NOBODY = -1
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Summary:
+    """People, and those of their faces that are not settled.
+
+    Attributes:
+      people: Identity ids, in order.
+      names: Of the people.
+      cores: float32 [P, d], unit rows; of somebody without a core any unit vector.
+      sizes: int32 [P], faces that a core is made of; 1 for people with one face, 0 for those whose faces disagree.
+      faces: Face ids of the unsettled faces, by person and id.
+      owners: int32 [U], rows of `people`.
+      vectors: float32 [U, d].
+      own: float32 [U], D to the core of the person's other faces, or to the nearest of them if there is no core; NaN
+        if there are none.
+    """
+
+    people: list[str]
+    names: list[str]
+    cores: np.ndarray
+    sizes: np.ndarray
+    faces: list[str]
+    owners: np.ndarray
+    vectors: np.ndarray
+    own: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Doubt:
+    """A face that may be under the wrong name, with the evidence.
+
+    Attributes:
+      face_id: The face.
+      identity_id: Whom it is said to show.
+      finding: What is wrong with it.
+      own: D to the person's other faces; None if there are none.
+      support: How many faces the person's core is made of; 0 if they disagree.
+      near: D to the person it is most like of all others; None if there is no other.
+      other_id: That person.
+      other: Their name.
+    """
+
+    face_id: str
+    identity_id: str
+    finding: Finding
+    own: float | None
+    support: int
+    near: float | None
+    other_id: str
+    other: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Pair:
+    """Two people too close to tell apart: perhaps one person under two names.
+
+    Attributes:
+      identity_id: The one.
+      other_id: The other.
+      distance: D of their cores.
+    """
+
+    identity_id: str
+    other_id: str
+    distance: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Judgement:
+    """What an audit found, each in a fixed order.
+
+    Attributes:
+      doubts: By person and face.
+      pairs: The nearest first.
+    """
+
+    doubts: list[Doubt]
+    pairs: list[Pair]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Core:
+    """What is common to some faces.
+
+    Attributes:
+      vector: float32 [d], unit length.
+      size: Faces it is made of; 0 if the faces disagree.
+      own: float32 [N], see `Summary.own`.
+      members: bool [N], which faces it is made of.
+    """
+
+    vector: np.ndarray
+    size: int
+    own: np.ndarray
+    members: np.ndarray
+
+
+def summarise(faces: Sequence[str], people: Sequence[str], names: Sequence[str], vectors: np.ndarray) -> Summary:
+    """Sums up people, of whom all faces must be given.
+
+    Args:
+      faces: Face ids, in any order.
+      people: Identity id of each face.
+      names: The person's name for each face.
+      vectors: float32 [N, d], unit rows.
+    """
+    order = sorted(range(len(faces)), key=lambda row: (people[row], faces[row]))
+    found: list[tuple[str, str, _Core]] = []
+    unsettled: list[int] = []
+    owners: list[int] = []
+    own: list[float] = []
+    for person, rows in itertools.groupby(order, key=lambda row: people[row]):
+        mine = np.array(list(rows))
+        core = find_core(vectors[mine])
+        doubtful = np.flatnonzero(~(core.own <= _SETTLED)) if core.size else np.arange(len(mine))
+        unsettled.extend(mine[doubtful])
+        owners.extend([len(found)] * len(doubtful))
+        own.extend(core.own[doubtful])
+        found.append((person, min(names[row] for row in mine), core))
+    dimension = vectors.shape[1]
+    return Summary(
+        [person for person, _, _ in found],
+        [name for _, name, _ in found],
+        np.array([core.vector for _, _, core in found], np.float32).reshape(-1, dimension),
+        np.array([core.size for _, _, core in found], np.int32),
+        [faces[row] for row in unsettled],
+        np.array(owners, np.int32),
+        vectors[unsettled].reshape(-1, dimension),
+        np.array(own, np.float32),
+    )
+
+
+def merge(summaries: Iterable[Summary]) -> Summary:
+    """Sums up the people of several summaries, each of whom is in one of them."""
+    summaries = [each for each in summaries if each.people]
+    if not summaries:
+        return Summary([], [], *(np.empty(0, np.float32),) * 2, [], *(np.empty(0, np.float32),) * 3)
+    people = [person for each in summaries for person in each.people]
+    order = sorted(range(len(people)), key=people.__getitem__)
+    names = [name for each in summaries for name in each.names]
+    place = np.empty(len(people), np.int32)
+    place[order] = np.arange(len(people))
+    starts = np.cumsum([0, *(len(each.people) for each in summaries)])
+    owners = np.concatenate([place[each.owners + start] for each, start in zip(summaries, starts, strict=False)])
+    rows = np.argsort(owners, kind="stable")  # a person's faces are in order
+    faces = [face for each in summaries for face in each.faces]
+    return Summary(
+        [people[row] for row in order],
+        [names[row] for row in order],
+        np.concatenate([each.cores for each in summaries])[order],
+        np.concatenate([each.sizes for each in summaries])[order],
+        [faces[row] for row in rows],
+        owners[rows],
+        np.concatenate([each.vectors for each in summaries])[rows],
+        np.concatenate([each.own for each in summaries])[rows],
+    )
+
+
+def find_core(vectors: np.ndarray) -> _Core:
+    """Finds what most of a person's faces have in common.
+
+    The face that agrees with the most others is taken, and the mean of those; then the mean of all that are near that.
+    There is no core if no two faces agree, or if as many agree on something else: nobody can tell then which are right.
+
+    Args:
+      vectors: float32 [N, d], unit rows, in a fixed order, at least one.
+    """
+    count = len(vectors)
+    if count == 1:
+        return _Core(vectors[0], 1, np.array([np.nan], np.float32), np.array([True]))
+    looked_at = vectors[np.linspace(0, count - 1, min(count, _MOST_COMPARED)).astype(int)]
+    distances = _distances(looked_at, looked_at)
+    agree = distances <= AGREE
+    medoid = min(range(len(looked_at)), key=lambda row: (-agree[row].sum(), distances[row][agree[row]].sum(), row))
+    members = _distances(vectors, looked_at[medoid : medoid + 1])[:, 0] <= AGREE
+    members = _from_others(vectors, members) <= _FAR
+    size = int(members.sum())
+    rest = ~(_distances(looked_at, _mean(vectors[members])[None])[:, 0] <= _FAR) if size else np.ones(len(looked_at))
+    rest = np.flatnonzero(rest)
+    rival = int(agree[np.ix_(rest, rest)].sum(axis=1).max(initial=0))
+    if size < 2 or rival * count >= size * len(looked_at):
+        np.fill_diagonal(distances, np.inf)
+        own = distances.min(axis=1) if count <= _MOST_COMPARED else _nearest_other(vectors)
+        return _Core(vectors[0], 0, own.astype(np.float32), np.zeros(count, bool))
+    return _Core(_mean(vectors[members]), size, _from_others(vectors, members), members)
+
+
+def _mean(vectors: np.ndarray) -> np.ndarray:
+    """The direction of several unit vectors, float32 [d]."""
+    total = vectors.sum(axis=0, dtype=np.float64)
+    return (total / max(np.linalg.norm(total), 1e-9)).astype(np.float32)
+
+
+def _from_others(vectors: np.ndarray, members: np.ndarray) -> np.ndarray:
+    """D of each face to the mean of the members, itself left out, float32 [N]; infinite if nothing is left."""
+    total = vectors[members].sum(axis=0, dtype=np.float64)
+    others = total - np.where(members[:, None], vectors, 0)
+    lengths = np.linalg.norm(others, axis=1)
+    cosines = (vectors * others).sum(axis=1) / np.maximum(lengths, 1e-9)
+    left = members.sum() - members
+    return np.where(left > 0, 2 - 2 * cosines, np.inf).astype(np.float32)
+
+
+def _distances(some: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """D of each of some unit vectors to each of others, float32."""
+    return np.maximum(2 - 2 * some @ others.T, 0)
+
+
+def _nearest_other(vectors: np.ndarray) -> np.ndarray:
+    return np.concatenate(
+        [
+            [found[1] for _, found in search.nearest_of_each(vectors[start : start + _BLOCK], vectors, 2)]
+            for start in range(0, len(vectors), _BLOCK)
+        ]
+    )
+
+
+def judge(summary: Summary) -> Judgement:
+    """Finds the faces that are under the wrong name, and people who cannot be told apart.
+
+    Args:
+      summary: Of all people of a gallery.
+    """
+    case = _Case(summary)
+    case.compare_with_cores()
+    case.compare_with_lone_faces()
+    case.settle_the_rest()
+    lone = {summary.owners[face] for face in case.findings if summary.sizes[summary.owners[face]] == 1}
+    return Judgement([case.doubt(face) for face in sorted(case.findings)], list(_find_pairs(summary, lone)))
+
+
+class _Case:
+    """The unsettled faces of a gallery on their way to a finding.
+
+    Attributes:
+      findings: What is wrong with a face, by its row; those without are right, or it cannot be told that they are not.
+    """
+
+    def __init__(self, summary: Summary):
+        self.findings: dict[int, Finding] = {}
+        self._all = summary
+        self._support = summary.sizes[summary.owners] if len(summary.faces) else np.empty(0, np.int32)
+        self._near = np.full(len(summary.faces), np.inf, np.float32)
+        self._other = np.full(len(summary.faces), _NOBODY)
+
+    def compare_with_cores(self) -> None:
+        """Finds faces that are like people of whom several faces agree."""
+        cores = np.flatnonzero(self._all.sizes >= 2)
+        faces = np.arange(len(self._all.faces))
+        for face, near, other, second in self._nearest(faces, self._all.cores[cores], cores):
+            self._near[face], self._other[face] = near, other
+            if self._support[face] == 1:
+                wrong = near <= _LONE_SAME and second - near >= _LONE_GAP
+            else:
+                wrong = near <= _SAME and (self._support[face] == 0 or near + _MARGIN <= self._all.own[face])
+            if wrong:
+                self.findings[face] = Finding.WRONG_PERSON
+
+    def compare_with_lone_faces(self) -> None:
+        """Finds faces at odds with their own person that are like somebody of whom there is but one face."""
+        lone = np.array([rows[0] for rows in self._standing().values() if len(rows) == 1], np.int64)
+        at_odds = np.array([face for rows in self._standing().values() if len(rows) > 1 for face in rows], np.int64)
+        far = np.flatnonzero((self._support >= 2) & (self._all.own > _FAR))
+        faces = np.array(sorted({*at_odds, *far} - self.findings.keys()), np.int64)
+        for face, near, other, _ in self._nearest(faces, self._all.vectors[lone], self._all.owners[lone]):
+            if near < self._near[face]:
+                self._near[face], self._other[face] = near, other
+                if near <= _SAME:
+                    self.findings[face] = Finding.WRONG_PERSON
+
+    def settle_the_rest(self) -> None:
+        """Decides on faces that are like nobody else."""
+        for face in np.flatnonzero((self._support >= 2) & (self._all.own > _FAR)):
+            self.findings.setdefault(int(face), Finding.OUTLIER)
+        for rows in self._standing().values():
+            core = find_core(self._all.vectors[rows])
+            for face, member in zip(rows, core.members, strict=True):
+                if not core.size:
+                    self.findings[face] = Finding.DOUBTFUL
+                elif not member:
+                    self.findings[face] = Finding.OUTLIER
+
+    def _standing(self) -> dict[int, list[int]]:
+        """The faces without a finding of people without a core of several, by person."""
+        found: dict[int, list[int]] = collections.defaultdict(list)
+        for face in np.flatnonzero(self._support < 2):
+            if face not in self.findings:
+                found[int(self._all.owners[face])].append(int(face))
+        return found
+
+    def _nearest(
+        self, faces: np.ndarray, vectors: np.ndarray, people: np.ndarray
+    ) -> Iterator[tuple[int, float, int, float]]:
+        """The nearest other person of each face: row of the face, D, row of the person, and D of the next one."""
+        if not len(people):
+            return
+        for start in range(0, len(faces), _BLOCK):
+            some = faces[start : start + _BLOCK]
+            answers = search.nearest_of_each(self._all.vectors[some], vectors, 3)
+            for face, (rows, distances) in zip(some, answers, strict=True):
+                others = np.flatnonzero(people[rows] != self._all.owners[face])
+                if len(others):
+                    second = distances[others[1]] if len(others) > 1 else np.inf
+                    yield int(face), float(distances[others[0]]), int(people[rows[others[0]]]), float(second)
+
+    def doubt(self, face: int) -> Doubt:
+        """The finding on a face, with its evidence."""
+        own, near, owner, other = self._all.own[face], self._near[face], self._all.owners[face], self._other[face]
+        return Doubt(
+            self._all.faces[face],
+            self._all.people[owner],
+            self.findings[face],
+            None if np.isnan(own) else float(own),
+            int(self._support[face]),
+            float(near) if other != _NOBODY else None,
+            self._all.people[other] if other != _NOBODY else "",
+            self._all.names[other] if other != _NOBODY else "",
+        )
+
+
+def _find_pairs(summary: Summary, left_out: set[int]) -> Iterator[Pair]:
+    """Each person with the nearest other one, if they are too close to tell apart; the nearest pairs first."""
+    people = np.array([row for row in np.flatnonzero(summary.sizes) if row not in left_out], np.int64)
+    cores = summary.cores[people]
+    found: dict[tuple[int, int], float] = {}
+    for start in range(0, len(people), _BLOCK):
+        answers = search.nearest_of_each(cores[start : start + _BLOCK], cores, 2)
+        for row, (rows, distances) in enumerate(answers, start):
+            for other, distance in zip(rows, distances, strict=True):
+                one, two = sorted((int(people[row]), int(people[other])))
+                limit = _PAIR if min(summary.sizes[one], summary.sizes[two]) >= 2 else _LONE_PAIR
+                if one != two and distance <= limit:
+                    found[one, two] = float(distance)
+    for (one, two), distance in sorted(found.items(), key=lambda entry: (entry[1], entry[0])):
+        yield Pair(summary.people[one], summary.people[two], distance)
