@@ -1,8 +1,8 @@
 """Which faces of a gallery are under the wrong name: decided by everybody's faces together.
 
-First each person is summed up (`summarise`): a core, robust against faces that do not belong, and the faces that it does
-not settle. Then all people are judged together (`judge`), for a face that is far from its own person tells little, and
-one that is near another person tells much. Everything is measured in D, the squared L2 distance of unit vectors, 0..4.
+First each person is summed up (`summarise`): a core, robust against faces that do not belong, and the faces that it
+does not settle. Then all people are judged together (`judge`), for a face that is far from its own person tells little,
+and one that is near another person tells much. Everything is measured in D, the squared L2 distance of unit vectors.
 """
 
 import collections
@@ -20,7 +20,9 @@ from celebface.indexing.schemas import Finding
 _AGREE = 1.1  # two faces of one person: 98 % of the pairs are nearer, and 0.3 % of those of two people
 _SETTLED = 0.7  # nearer than this to the core of the person's others, a face is right, whoever else it is like
 _FAR = 1.2  # farther than this from it, a face is somebody else's: hardly 1 % of the right ones
-_LIKE = 0.7  # as near as this to the core of another person, a face is that person's: 5 % of all lone faces are by chance
+_LIKE = (
+    0.7  # as near as this to the core of another person, a face is that person's: 5 % of all lone faces are by chance
+)
 _LIKE_ONE = 0.6  # likewise to the only face of another person
 _CLEARLY = 0.2  # but it must be nearer by this than to its own person, or, if it is the only one, than to anybody else
 _COPY = 0.1  # two faces as near as this are of one photo, or nearly; see `transforms.shard`
@@ -89,12 +91,18 @@ class Pair:
 
     Attributes:
       identity_id: The one.
+      identity: Their name.
+      support: How many faces their core is made of.
       other_id: The other.
+      other: Their name.
       distance: D of their cores.
     """
 
     identity_id: str
+    identity: str
+    support: int
     other_id: str
+    other: str
     distance: float
 
 
@@ -385,4 +393,11 @@ def _find_pairs(summary: Summary, left_out: set[int]) -> Iterator[Pair]:
                 if one != two and distance <= limit:
                     found[one, two] = float(distance)
     for (one, two), distance in sorted(found.items(), key=lambda entry: (entry[1], entry[0])):
-        yield Pair(summary.people[one], summary.people[two], distance)
+        yield Pair(
+            summary.people[one],
+            summary.names[one],
+            int(summary.sizes[one]),
+            summary.people[two],
+            summary.names[two],
+            distance,
+        )

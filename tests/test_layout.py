@@ -15,7 +15,19 @@ MAY_IMPORT = {
     "indexing": {"indexing"},
 }
 # What steps share; everything else in transforms is a step, and steps meet only in pipelines.
-SHARED_BY_STEPS = {"records", "metrics", "progress", "staged", "bundles", "hosts", "folders", "lines", "lists", "web"}
+SHARED_BY_STEPS = {
+    "records",
+    "metrics",
+    "progress",
+    "staged",
+    "bundles",
+    "hosts",
+    "folders",
+    "lines",
+    "lists",
+    "web",
+    "audit",
+}
 
 
 def imported_modules(path: pathlib.Path) -> set[str]:
