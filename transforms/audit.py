@@ -56,7 +56,8 @@ class JudgePeople(beam.PTransform):
 
 def _judge(keyed: tuple[int, Iterable[Summary]], shards: int) -> Iterator[tuple[int, Doubt | Pair]]:
     judgement = audit.judge(audit.merge(keyed[1]))
-    for found in (*judgement.doubts, *judgement.pairs):
+    findings: list[Doubt | Pair] = [*judgement.doubts, *judgement.pairs]
+    for found in findings:
         yield shard_of(found.identity_id, shards), found
 
 
@@ -72,8 +73,8 @@ def summarise(outcomes: pa.Table, repeated: Iterable[int]) -> Summary:
     faces = rows.flatten().filter(pa.array(counts))
     vectors = faces.field("embedding").flatten().to_numpy(zero_copy_only=False)
     size = faces.type.field("embedding").type.list_size
-    names = ("face_id", "identity_id", "identity")
-    return audit.summarise(*(faces.field(name).to_pylist() for name in names), vectors.reshape(-1, size))
+    ids, people, names = (faces.field(name).to_pylist() for name in ("face_id", "identity_id", "identity"))
+    return audit.summarise(ids, people, names, vectors.reshape(-1, size))
 
 
 def apply(
