@@ -59,11 +59,14 @@ def shuffled(people: np.ndarray, way: str, seed: int) -> np.ndarray:
     """
     random = np.random.default_rng(seed)
     labels = people.copy()
-    chosen = random.choice(len(people), round(SHARE * len(people)), replace=False)
+    count = round(SHARE * len(people))
+    chosen = random.choice(len(people), count, replace=False)
     if way == "strangers":
         everybody = people.max() + 1
         labels[chosen] = (people[chosen] + random.integers(1, everybody, len(chosen))) % everybody
         return labels
+    while np.bincount(people[chosen]).max() > count / 2:  # somebody would get their own name, however it is dealt
+        chosen = random.choice(len(people), count, replace=False)
     dealt = random.permutation(people[chosen])
     while (same := np.flatnonzero(dealt == people[chosen])).size:  # who got their own name swaps with anybody
         other = random.integers(len(chosen))
