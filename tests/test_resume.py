@@ -652,8 +652,7 @@ def test_a_version_names_its_shards(original):
     version = str(original / "version")
     tables = ("ledger", "faces", "repeats", "quarantined")
     assert resume.version_shards(version) == [
-        tuple(f"{version}/{table}-0000{number}-of-00003.parquet" for table in tables)
-        for number in range(3)
+        tuple(f"{version}/{table}-0000{number}-of-00003.parquet" for table in tables) for number in range(3)
     ]
 
 
