@@ -39,8 +39,8 @@ _TITLES = {
     ),
     Finding.OUTLIER: (
         "unlike the others",
-        "Each of these faces is far from the person's others, and like nobody else in the gallery: a stranger, or a "
-        "photo that shows the person badly.",
+        "Each of these faces is far from the person's others, and not so near to anybody else that it could be told "
+        "who it is: a stranger, or a photo that shows the person badly.",
     ),
     Finding.CLOSE_PAIR: (
         "pairs of people too close to tell apart",
