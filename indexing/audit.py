@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from celebface.indexing import search
 from celebface.indexing.schemas import Finding
 
 # All from LFW dev (871 faces of 422 people) and the sample, with a twentieth of their labels shuffled; confirmed on LFW
@@ -32,7 +31,7 @@ _COPY = 0.1  # two faces as near as this are of one photo, or nearly; see `trans
 _PAIR = 0.45  # cores of several faces, of two people: none of dev's 151 is as near to another, 2 of train's 616
 
 _MOST_COMPARED = 1024  # faces of one person that its core is sought among
-_BLOCK = 256  # queries at once
+_BLOCK, _COLUMNS = 256, 4096  # faces and people compared at once
 _NOBODY = -1
 
 
@@ -221,9 +220,9 @@ def find_core(vectors: np.ndarray) -> _Core:
     rest = np.flatnonzero(_distances(looked_at, _mean(vectors[members])[None])[:, 0] > _AGREE)
     rival = int(agree[np.ix_(rest, rest)].sum(axis=1).max(initial=0))
     if size < 2 or rival * count >= size * len(looked_at):
-        np.fill_diagonal(distances, np.inf)
-        own = distances.min(axis=1) if count <= _MOST_COMPARED else _nearest_other(vectors)
-        return _Core(vectors[0], 0, own.astype(np.float32), np.zeros(count, bool))
+        each = np.arange(count)
+        own = _nearest_others(vectors, each, vectors, each)[1][:, 0]
+        return _Core(vectors[0], 0, own, np.zeros(count, bool))
     return _Core(_mean(vectors[members]), size, _from_others(vectors, members), members)
 
 
@@ -246,15 +245,6 @@ def _from_others(vectors: np.ndarray, members: np.ndarray) -> np.ndarray:
 def _distances(some: np.ndarray, others: np.ndarray) -> np.ndarray:
     """D of each of some unit vectors to each of others, float32."""
     return np.maximum(2 - 2 * some @ others.T, 0)
-
-
-def _nearest_other(vectors: np.ndarray) -> np.ndarray:
-    return np.concatenate(
-        [
-            [found[1] for _, found in search.nearest_of_each(vectors[start : start + _BLOCK], vectors, 2)]
-            for start in range(0, len(vectors), _BLOCK)
-        ]
-    )
 
 
 def judge(summary: Summary) -> Judgement:
@@ -355,16 +345,11 @@ class _Case:
         self, faces: Sequence[int] | np.ndarray, vectors: np.ndarray, people: np.ndarray
     ) -> Iterator[tuple[int, float, int, float]]:
         """The nearest other person of each face: row of the face, D, row of the person, and D of the next one."""
-        if not len(people):
-            return
-        for start in range(0, len(faces), _BLOCK):
-            some = np.asarray(faces[start : start + _BLOCK])
-            answers = search.nearest_of_each(self._all.vectors[some], vectors, 3)
-            for face, (rows, distances) in zip(some, answers, strict=True):
-                others = np.flatnonzero(people[rows] != self._all.owners[face])
-                if len(others):
-                    second = distances[others[1]] if len(others) > 1 else np.inf
-                    yield int(face), float(distances[others[0]]), int(people[rows[others[0]]]), float(second)
+        faces = np.asarray(faces, np.int64)
+        found = _nearest_others(self._all.vectors[faces], self._all.owners[faces], vectors, people)
+        for face, rows, distances in zip(faces, *found, strict=True):
+            if rows[0] >= 0:
+                yield int(face), float(distances[0]), int(people[rows[0]]), float(distances[1])
 
     def doubt(self, face: int) -> Doubt:
         """The finding on a face, with its evidence."""
@@ -386,14 +371,11 @@ def _find_pairs(summary: Summary, left_out: set[int]) -> Iterator[Pair]:
     people = np.array([row for row in np.flatnonzero(summary.sizes) if row not in left_out], np.int64)
     cores = summary.cores[people]
     found: dict[tuple[int, int], float] = {}
-    for start in range(0, len(people), _BLOCK):
-        answers = search.nearest_of_each(cores[start : start + _BLOCK], cores, 2)
-        for row, (rows, distances) in enumerate(answers, start):
-            for other, distance in zip(rows, distances, strict=True):
-                one, two = sorted((int(people[row]), int(people[other])))
-                limit = _PAIR if min(summary.sizes[one], summary.sizes[two]) >= 2 else _LIKE_ONE
-                if one != two and distance <= limit:
-                    found[one, two] = float(distance)
+    for person, rows, distances in zip(people, *_nearest_others(cores, people, cores, people), strict=True):
+        one, two = sorted((int(person), int(people[rows[0]])))
+        limit = _PAIR if min(summary.sizes[one], summary.sizes[two]) >= 2 else _LIKE_ONE
+        if rows[0] >= 0 and distances[0] <= limit:
+            found[one, two] = float(distances[0])
     for (one, two), distance in sorted(found.items(), key=lambda entry: (entry[1], entry[0])):
         yield Pair(
             summary.people[one],
@@ -403,3 +385,44 @@ def _find_pairs(summary: Summary, left_out: set[int]) -> Iterator[Pair]:
             summary.names[two],
             distance,
         )
+
+
+def _nearest_others(
+    vectors: np.ndarray, owners: np.ndarray, others: np.ndarray, people: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The two people that each face is most like, its own left out; in blocks, as there are many of both.
+
+    Args:
+      vectors: float32 [U, d], unit rows: the faces.
+      owners: int [U], whose they are.
+      others: float32 [P, d], unit rows, one for each person.
+      people: int [P], who they are, in order.
+
+    Returns:
+      Rows of `others`, int64 [U, 2], the nearest first, -1 for none; and D to them, float32 [U, 2], infinite for none.
+    """
+    rows = np.full((len(vectors), 2), -1)
+    distances = np.full((len(vectors), 2), np.inf, np.float32)
+    mine = np.searchsorted(people, owners)
+    mine[np.append(people, _NOBODY)[mine] != owners] = _NOBODY
+    for start in range(0, len(vectors), _BLOCK):
+        some = slice(start, start + _BLOCK)
+        each = np.arange(len(vectors[some]))[:, None]
+        cosines, best = np.full((len(each), 2), -np.inf, np.float32), rows[some]
+        for left in range(0, len(others), _COLUMNS):
+            block = vectors[some] @ others[left : left + _COLUMNS].T
+            own = np.flatnonzero((mine[some] >= left) & (mine[some] < left + block.shape[1]))
+            block[own, mine[some][own] - left] = -np.inf
+            for _ in range(2):
+                first = block.argmax(axis=1)[:, None]
+                found = np.take_along_axis(block, first, axis=1)
+                cosines = np.concatenate([cosines, found], axis=1)
+                best = np.concatenate([best, np.where(np.isfinite(found), first + left, -1)], axis=1)
+                block[each, first] = -np.inf
+            order = np.argsort(-cosines, axis=1, kind="stable")[:, :2]
+            cosines, best = np.take_along_axis(cosines, order, axis=1), np.take_along_axis(best, order, axis=1)
+        rows[some] = best
+        if len(others):
+            exact = ((vectors[some][:, None] - others[best]) ** 2).sum(axis=2)  # a product errs in the last bits
+            distances[some] = np.where(best >= 0, exact, np.inf)
+    return rows, distances

@@ -110,7 +110,8 @@ def test_of_two_faces_that_disagree_and_are_like_nobody_both_are_doubtful():
     faces = Faces().many("bob", 3)
     judged = faces.add("ann", faces.of("ann"), faces.of("a stranger")).judged()
     assert findings(judged) == {"ann-0": "doubtful", "ann-1": "doubtful"}
-    assert [(doubt.own, doubt.support) for doubt in judged.doubts] == [(2, 0), (2, 0)]
+    assert [doubt.own for doubt in judged.doubts] == pytest.approx([2, 2])
+    assert [doubt.support for doubt in judged.doubts] == [0, 0]
 
 
 def test_half_against_half_is_decided_by_another_person():
@@ -246,3 +247,23 @@ def test_what_is_settled_is_not_handed_on():
 def test_the_order_of_a_persons_faces_does_not_matter(order):
     faces = Faces().many("ann", 2, "one").many("ann", 2, "two").many("ann", 1, "three")
     assert audit.judge(faces.summary(list(order))) == faces.judged()
+
+
+def test_the_nearest_others_are_those_of_all_blocks(monkeypatch):
+    monkeypatch.setattr(audit, "_BLOCK", 7)
+    monkeypatch.setattr(audit, "_COLUMNS", 5)
+    faces, others = fakes.unit_vectors(40, 16, seed=1), fakes.unit_vectors(23, 16, seed=2)
+    people = np.arange(0, 46, 2)
+    owners = np.arange(40)  # every other one has nobody among the people
+    distances = ((faces[:, None] - others[None]) ** 2).sum(axis=2)
+    distances[owners[:, None] == people[None]] = np.inf
+    rows, found = audit._nearest_others(faces, owners, others, people)
+    assert (rows == np.argsort(distances, axis=1)[:, :2]).all()
+    assert np.allclose(found, np.sort(distances, axis=1)[:, :2], atol=1e-6)
+
+
+def test_there_may_be_no_other():
+    faces = fakes.unit_vectors(2, 4)
+    rows, found = audit._nearest_others(faces, np.array([0, 3]), faces[:1], np.array([0]))
+    assert rows.tolist() == [[-1, -1], [0, -1]]
+    assert found[0].tolist() == [np.inf, np.inf] and found[1][1] == np.inf and found[1][0] > 0

@@ -73,6 +73,7 @@ WEB = (
     "--allow_private_hosts",
     *(f"--resolve={host}:127.0.0.1" for host in HOSTS),
     "--host_rate=0",
+    "--audit=off",  # the names here are made up
 )
 
 
