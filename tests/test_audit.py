@@ -125,6 +125,12 @@ def test_half_against_half_and_nobody_to_decide_leaves_all_in_doubt():
     assert findings(faces.judged()) == {f"ann-{number}": "doubtful" for number in range(4)}
 
 
+def test_when_a_dispute_is_decided_the_rest_are_looked_at_again():
+    faces = Faces().many("bob", 3)
+    faces.many("ann", 2, "ann").many("ann", 2, "bob").many("ann", 1, "a stranger")
+    assert findings(faces.judged()) == {"ann-2": "wrong_person", "ann-3": "wrong_person", "ann-4": "outlier"}
+
+
 def test_the_majority_is_right():
     faces = Faces().many("ann", 3).many("ann", 2, "a stranger")
     assert findings(faces.judged()) == {"ann-3": "outlier", "ann-4": "outlier"}
