@@ -12,27 +12,23 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
+from celebface.indexing.cores import NOBODY, Core, find_core, nearest_others
 from celebface.indexing.schemas import Finding
 
 # All from LFW dev (871 faces of 422 people) and the sample, with a twentieth of their labels shuffled; confirmed on LFW
 # train (4,502 of 1,664). What they find is measured by benchmarks/audit.py.
-_AGREE = 1.1  # two faces of one person: 98 % of the pairs are nearer, and 0.2 % of those of two people
 _SETTLED = 0.7  # nearer than this to the core of the person's others, a face is right, whoever else it is like
 # Farther than this from it, a face is somebody else's. Of LFW's 4,047 faces 2 are, of the sample's 92 one, which shows
 # another woman beside the man it is named after; of pairs of a face and another person's core 96 %. At 1.2, 4 % of the
 # sample's would be: bad photos, but right.
 _FAR = 1.4
-_LIKE = (
-    0.7  # as near as this to the core of another person: 0.4 % (train 2.3 %) of faces that are their person's only one
-)
+# As near as this to the core of another person, a face is that person's: of those that are the only ones of their own,
+# and right, 0.4 % (train 2.3 %) are.
+_LIKE = 0.7
 _LIKE_ONE = 0.6  # likewise to the only face of another person: none (train 0.4 %)
 _CLEARLY = 0.2  # but it must be nearer by this than to its own person, or, if it is the only one, than to anybody else
 _COPY = 0.1  # two faces as near as this are of one photo, or nearly; see `transforms.shard`
 _PAIR = 0.45  # cores of several faces, of two people: none of dev's 151 is as near to another, 2 of train's 616
-
-_MOST_COMPARED = 1024  # faces of one person that its core is sought among
-_BLOCK, _COLUMNS = 256, 4096  # faces and people compared at once
-_NOBODY = -1
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -120,23 +116,6 @@ class Judgement:
     pairs: list[Pair]
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Core:
-    """What is common to some faces.
-
-    Attributes:
-      vector: float32 [d], unit length.
-      size: Faces it is made of; 0 if the faces disagree.
-      own: float32 [N], see `Summary.own`.
-      members: bool [N], which faces it is made of.
-    """
-
-    vector: np.ndarray
-    size: int
-    own: np.ndarray
-    members: np.ndarray
-
-
 def summarise(faces: Sequence[str], people: Sequence[str], names: Sequence[str], vectors: np.ndarray) -> Summary:
     """Sums up people, of whom all faces must be given.
 
@@ -147,7 +126,7 @@ def summarise(faces: Sequence[str], people: Sequence[str], names: Sequence[str],
       vectors: float32 [N, d], unit rows.
     """
     order = sorted(range(len(faces)), key=lambda row: (people[row], faces[row]))
-    found: list[tuple[str, str, _Core]] = []
+    found: list[tuple[str, str, Core]] = []
     unsettled: list[int] = []
     owners: list[int] = []
     own: list[float] = []
@@ -198,55 +177,6 @@ def merge(summaries: Iterable[Summary]) -> Summary:
     )
 
 
-def find_core(vectors: np.ndarray) -> _Core:
-    """Finds what most of a person's faces have in common.
-
-    The face that agrees with the most others is taken, and the mean of those; then the mean of all that are near that.
-    There is no core if no two faces agree, or if as many agree on something else: nobody can tell then which are right.
-
-    Args:
-      vectors: float32 [N, d], unit rows, in a fixed order, at least one.
-    """
-    count = len(vectors)
-    if count == 1:
-        return _Core(vectors[0], 1, np.array([np.nan], np.float32), np.array([True]))
-    looked_at = vectors[np.linspace(0, count - 1, min(count, _MOST_COMPARED)).astype(int)]
-    distances = _distances(looked_at, looked_at)
-    agree = distances <= _AGREE
-    medoid = min(range(len(looked_at)), key=lambda row: (-agree[row].sum(), distances[row][agree[row]].sum(), row))
-    members = _distances(vectors, looked_at[medoid : medoid + 1])[:, 0] <= _AGREE
-    members = _from_others(vectors, members) <= _AGREE
-    size = int(members.sum())
-    rest = np.flatnonzero(_distances(looked_at, _mean(vectors[members])[None])[:, 0] > _AGREE)
-    rival = int(agree[np.ix_(rest, rest)].sum(axis=1).max(initial=0))
-    if size < 2 or rival * count >= size * len(looked_at):
-        each = np.arange(count)
-        own = _nearest_others(vectors, each, vectors, each)[1][:, 0]
-        return _Core(vectors[0], 0, own, np.zeros(count, bool))
-    return _Core(_mean(vectors[members]), size, _from_others(vectors, members), members)
-
-
-def _mean(vectors: np.ndarray) -> np.ndarray:
-    """The direction of several unit vectors, float32 [d]."""
-    total = vectors.sum(axis=0, dtype=np.float64)
-    return (total / max(np.linalg.norm(total), 1e-9)).astype(np.float32)
-
-
-def _from_others(vectors: np.ndarray, members: np.ndarray) -> np.ndarray:
-    """D of each face to the mean of the members, itself left out, float32 [N]; infinite if nothing is left."""
-    total = vectors[members].sum(axis=0, dtype=np.float64)
-    others = total - np.where(members[:, None], vectors, 0)
-    lengths = np.linalg.norm(others, axis=1)
-    cosines = (vectors * others).sum(axis=1) / np.maximum(lengths, 1e-9)
-    left = members.sum() - members
-    return np.where(left > 0, 2 - 2 * cosines, np.inf).astype(np.float32)
-
-
-def _distances(some: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """D of each of some unit vectors to each of others, float32."""
-    return np.maximum(2 - 2 * some @ others.T, 0)
-
-
 def judge(summary: Summary) -> Judgement:
     """Finds the faces that are under the wrong name, and people who cannot be told apart.
 
@@ -274,7 +204,7 @@ class _Case:
         self._all = summary
         self._support = summary.sizes[summary.owners]
         self._near = np.full(len(summary.faces), np.inf, np.float32)
-        self._other = np.full(len(summary.faces), _NOBODY)
+        self._other = np.full(len(summary.faces), NOBODY)
 
     def compare_with_cores(self) -> None:
         """Finds faces that are like people of whom several faces agree."""
@@ -346,7 +276,7 @@ class _Case:
     ) -> Iterator[tuple[int, float, int, float]]:
         """The nearest other person of each face: row of the face, D, row of the person, and D of the next one."""
         faces = np.asarray(faces, np.int64)
-        found = _nearest_others(self._all.vectors[faces], self._all.owners[faces], vectors, people)
+        found = nearest_others(self._all.vectors[faces], self._all.owners[faces], vectors, people)
         for face, rows, distances in zip(faces, *found, strict=True):
             if rows[0] >= 0:
                 yield int(face), float(distances[0]), int(people[rows[0]]), float(distances[1])
@@ -360,9 +290,9 @@ class _Case:
             self.findings[face],
             None if np.isnan(own) else float(own),
             int(self._support[face]),
-            float(near) if other != _NOBODY else None,
-            self._all.people[other] if other != _NOBODY else "",
-            self._all.names[other] if other != _NOBODY else "",
+            float(near) if other != NOBODY else None,
+            self._all.people[other] if other != NOBODY else "",
+            self._all.names[other] if other != NOBODY else "",
         )
 
 
@@ -371,7 +301,7 @@ def _find_pairs(summary: Summary, left_out: set[int]) -> Iterator[Pair]:
     people = np.array([row for row in np.flatnonzero(summary.sizes) if row not in left_out], np.int64)
     cores = summary.cores[people]
     found: dict[tuple[int, int], float] = {}
-    for person, rows, distances in zip(people, *_nearest_others(cores, people, cores, people), strict=True):
+    for person, rows, distances in zip(people, *nearest_others(cores, people, cores, people), strict=True):
         one, two = sorted((int(person), int(people[rows[0]])))
         limit = _PAIR if min(summary.sizes[one], summary.sizes[two]) >= 2 else _LIKE_ONE
         if rows[0] >= 0 and distances[0] <= limit:
@@ -385,44 +315,3 @@ def _find_pairs(summary: Summary, left_out: set[int]) -> Iterator[Pair]:
             summary.names[two],
             distance,
         )
-
-
-def _nearest_others(
-    vectors: np.ndarray, owners: np.ndarray, others: np.ndarray, people: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """The two people that each face is most like, its own left out; in blocks, as there are many of both.
-
-    Args:
-      vectors: float32 [U, d], unit rows: the faces.
-      owners: int [U], whose they are.
-      others: float32 [P, d], unit rows, one for each person.
-      people: int [P], who they are, in order.
-
-    Returns:
-      Rows of `others`, int64 [U, 2], the nearest first, -1 for none; and D to them, float32 [U, 2], infinite for none.
-    """
-    rows = np.full((len(vectors), 2), -1)
-    distances = np.full((len(vectors), 2), np.inf, np.float32)
-    mine = np.searchsorted(people, owners)
-    mine[np.append(people, _NOBODY)[mine] != owners] = _NOBODY
-    for start in range(0, len(vectors), _BLOCK):
-        some = slice(start, start + _BLOCK)
-        each = np.arange(len(vectors[some]))[:, None]
-        cosines, best = np.full((len(each), 2), -np.inf, np.float32), rows[some]
-        for left in range(0, len(others), _COLUMNS):
-            block = vectors[some] @ others[left : left + _COLUMNS].T
-            own = np.flatnonzero((mine[some] >= left) & (mine[some] < left + block.shape[1]))
-            block[own, mine[some][own] - left] = -np.inf
-            for _ in range(2):
-                first = block.argmax(axis=1)[:, None]
-                found = np.take_along_axis(block, first, axis=1)
-                cosines = np.concatenate([cosines, found], axis=1)
-                best = np.concatenate([best, np.where(np.isfinite(found), first + left, -1)], axis=1)
-                block[each, first] = -np.inf
-            order = np.argsort(-cosines, axis=1, kind="stable")[:, :2]
-            cosines, best = np.take_along_axis(cosines, order, axis=1), np.take_along_axis(best, order, axis=1)
-        rows[some] = best
-        if len(others):
-            exact = ((vectors[some][:, None] - others[best]) ** 2).sum(axis=2)  # a product errs in the last bits
-            distances[some] = np.where(best >= 0, exact, np.inf)
-    return rows, distances

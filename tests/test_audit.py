@@ -7,7 +7,7 @@ import fakes
 import numpy as np
 import pytest
 
-from celebface.indexing import audit
+from celebface.indexing import audit, cores
 from celebface.indexing.audit import Judgement, Pair
 
 DIMENSION = 128
@@ -88,7 +88,7 @@ def test_a_bad_photo_of_the_right_person_stays():
     faces = Faces().many("ann", 5)
     bad = faces.of("ann", own=2.5)
     assert findings(faces.add("ann", bad).judged()) == {}
-    assert 1.1 < audit.find_core(np.array(faces.vectors)).own[5] < 1.4
+    assert 1.1 < cores.find_core(np.array(faces.vectors)).own[5] < 1.4
 
 
 def test_of_two_faces_that_disagree_the_one_that_is_like_another_person_is_wrong():
@@ -233,13 +233,13 @@ def test_a_person_with_more_faces_than_are_compared():
     axes = np.eye(1600, dtype=np.float32)
     right = fakes.unit(axes[0] + 0.5 * axes[1:1501])
     wrong = fakes.unit(axes[1501] + 0.5 * axes[1502:1512])
-    core = audit.find_core(np.concatenate([right, wrong]))
+    core = cores.find_core(np.concatenate([right, wrong]))
     assert core.size == 1500 and not core.members[1500:].any()
     assert (core.own[:1500] < 0.3).all() and (core.own[1500:] > 1.9).all()
 
 
 def test_a_person_of_many_faces_that_all_disagree():
-    core = audit.find_core(np.eye(1100, dtype=np.float32))
+    core = cores.find_core(np.eye(1100, dtype=np.float32))
     assert core.size == 0 and core.own.tolist() == [2] * 1100
 
 
@@ -256,20 +256,20 @@ def test_the_order_of_a_persons_faces_does_not_matter(order):
 
 
 def test_the_nearest_others_are_those_of_all_blocks(monkeypatch):
-    monkeypatch.setattr(audit, "_BLOCK", 7)
-    monkeypatch.setattr(audit, "_COLUMNS", 5)
+    monkeypatch.setattr(cores, "_BLOCK", 7)
+    monkeypatch.setattr(cores, "_COLUMNS", 5)
     faces, others = fakes.unit_vectors(40, 16, seed=1), fakes.unit_vectors(23, 16, seed=2)
     people = np.arange(0, 46, 2)
     owners = np.arange(40)  # every other one has nobody among the people
     distances = ((faces[:, None] - others[None]) ** 2).sum(axis=2)
     distances[owners[:, None] == people[None]] = np.inf
-    rows, found = audit._nearest_others(faces, owners, others, people)
+    rows, found = cores.nearest_others(faces, owners, others, people)
     assert (rows == np.argsort(distances, axis=1)[:, :2]).all()
     assert np.allclose(found, np.sort(distances, axis=1)[:, :2], atol=1e-6)
 
 
 def test_there_may_be_no_other():
     faces = fakes.unit_vectors(2, 4)
-    rows, found = audit._nearest_others(faces, np.array([0, 3]), faces[:1], np.array([0]))
+    rows, found = cores.nearest_others(faces, np.array([0, 3]), faces[:1], np.array([0]))
     assert rows.tolist() == [[-1, -1], [0, -1]]
     assert found[0].tolist() == [np.inf, np.inf] and found[1][1] == np.inf and found[1][0] > 0
