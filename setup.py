@@ -15,6 +15,7 @@ setup(
     license="Apache-2.0",
     packages=[f"celebface.{name}" for name in PACKAGES],
     package_dir={f"celebface.{name}": name.replace(".", "/") for name in PACKAGES},
+    package_data={"celebface.pipelines": ["templates/*"]},
     python_requires=">=3.11",
     install_requires=[
         "annoy>=1.17.3,<1.18",

@@ -76,6 +76,28 @@ class Reason(enum.StrEnum):
     FACE_TOO_SMALL = "face_too_small"
     LOW_CONFIDENCE = "low_confidence"
     BLURRED = "blurred"
+    # the audit; see `Finding`
+    WRONG_PERSON = "wrong_person"
+    OUTLIER = "outlier"
+    DOUBTFUL = "doubtful"
+    TWO_NAMES = "two_names"
+
+
+class Finding(enum.StrEnum):
+    """What an audit finds wrong with a face."""
+
+    WRONG_PERSON = "wrong_person"  # it is like another person, and unlike its own
+    OUTLIER = "outlier"  # it is unlike its own person's faces, and like nobody else's
+    DOUBTFUL = "doubtful"  # the person's faces disagree, and nobody can tell which are right
+    TWO_NAMES = "two_names"  # as good as the same photo is given for another person, and nobody can tell for whom
+    CLOSE_PAIR = "close_pair"  # of no face, but of two people too close to tell apart
+
+
+class Action(enum.StrEnum):
+    """What an audit does about a finding."""
+
+    QUARANTINED = "quarantined"  # the photo is kept out of the gallery
+    REPORTED = "reported"  # it is only told
 
 
 class Flag(enum.StrEnum):
@@ -83,7 +105,14 @@ class Flag(enum.StrEnum):
 
     NONE = ""
     TWO_NAMES = "two_names"  # the same photo is given for other people, too
+    # reported by the audit; see `Finding`
+    WRONG_PERSON = "wrong_person"
+    OUTLIER = "outlier"
+    DOUBTFUL = "doubtful"
 
+
+# Why a photo is in quarantine. It was tried and read: it does not count as failed.
+OF_THE_AUDIT = frozenset((Reason.WRONG_PERSON, Reason.OUTLIER, Reason.DOUBTFUL, Reason.TWO_NAMES))
 
 # Reasons that lie in the place and not in the file: the next run may find it otherwise.
 OF_THE_PLACE = frozenset(
@@ -156,6 +185,25 @@ def faces_schema(embedding_size: int) -> pa.Schema:
         ]
     )
 
+
+# What the audit found: a row for each face it doubts, and one for each pair of people too close to tell apart.
+AUDIT = pa.schema(
+    [
+        ("face_id", pa.string()),  # empty for a pair
+        ("identity", pa.string()),
+        ("identity_id", pa.string()),
+        ("uri", pa.string()),
+        ("finding", pa.string()),
+        ("action", pa.string()),
+        ("own_distance", pa.float32()),  # D to the person's other faces; null if there are none
+        ("support", pa.int32()),  # faces that the person's core is made of; 0 if they disagree
+        ("near_distance", pa.float32()),  # D to the person it is most like of all others; null if there is none
+        ("other", pa.string()),
+        ("other_id", pa.string()),
+        ("faces_in_image", pa.int32()),
+        ("detail", pa.string()),
+    ]
+)
 
 MATCHES = pa.schema(
     [

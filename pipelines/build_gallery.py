@@ -20,17 +20,18 @@ from celebface.indexing.recall import RecallTooLow
 from celebface.indexing.tombstones import TakenDown, Tombstones
 from celebface.models.encoder_card import BadEncoder, EncoderCard
 from celebface.models.faces import QualityGate, ReaderConfig
-from celebface.pipelines import arguments, bundle, execution, intake, plan, report, summary
+from celebface.pipelines import arguments, audit_page, bundle, execution, intake, plan, report, summary
 from celebface.pipelines.arguments import Parser, UsageError
 from celebface.pipelines.bundle import Vectors
 from celebface.pipelines.intake import Intake, take_in
 from celebface.pipelines.report import LedgerCounts
 from celebface.pipelines.text import complain, plain
+from celebface.transforms.audit import AUDITS
 from celebface.transforms.describe import DescribeFaces
 from celebface.transforms.detect import DetectFaces
 from celebface.transforms.encode import EncodeFaces, load_card
 from celebface.transforms.resume import RETRY, Reuse
-from celebface.transforms.shard import NEAR, REPEATS, ShardLayout, WriteShards
+from celebface.transforms.shard import NEAR, QUARANTINED, ShardLayout, WriteShards
 from celebface.transforms.sources import NoSuchSource
 from celebface.transforms.stage import StageOutcomes
 from celebface.transforms.web.providers import BadProvider, make_provider
@@ -64,6 +65,7 @@ class BuildGalleryConfig:
       reader: How photos are read.
       shards: Number of shards.
       near: Which photos are left out if another of the same person is nearly the same; see `ShardLayout`.
+      audit: What is done about photos under the wrong name; likewise.
       max_failed_ratio: Share of rejected photos above which nothing is published.
       index: What is asked of the index.
       dry_run: Only tell what would be asked for.
@@ -76,6 +78,7 @@ class BuildGalleryConfig:
     reader: ReaderConfig
     shards: int
     near: str
+    audit: str
     max_failed_ratio: float
     index: IndexRequest
     dry_run: bool
@@ -152,6 +155,13 @@ def parse_args(argv: Sequence[str]) -> tuple[BuildGalleryConfig, list[str]]:
         help="which photos are left out if another of the person is nearly the same (default: those from the web)",
     )
     parser.add_argument(
+        "--audit",
+        choices=AUDITS,
+        default="auto",
+        help="what is done about photos that seem to be under the wrong name: quarantine keeps them out, report only "
+        "tells of them, off does not look (default: quarantine for those from the web, report for files)",
+    )
+    parser.add_argument(
         "--dry_run", action="store_true", help="only tell what would be asked for, by host, with robots.txt heeded"
     )
     parser.add_argument(
@@ -204,6 +214,7 @@ def parse_args(argv: Sequence[str]) -> tuple[BuildGalleryConfig, list[str]]:
         reader=arguments.reader_config(args, one_face=True),
         shards=args.num_shards,
         near=args.near_duplicates,
+        audit=args.audit,
         max_failed_ratio=args.max_failed_ratio,
         index=arguments.index_request(args),
         dry_run=args.dry_run,
@@ -237,7 +248,7 @@ def _check_reuse(config: BuildGalleryConfig, card: EncoderCard, reuse: Reuse) ->
     ):
         if theirs != ours:
             raise UsageError(f"{reuse.version} cannot be reused: it was built with another {what}")
-    if not any(name.startswith(f"{REPEATS}-") for name in manifest.files):
+    if not any(name.startswith(f"{QUARANTINED}-") for name in manifest.files):
         raise UsageError(f"{reuse.version} cannot be reused: it was built by an earlier celebface")
 
 
@@ -246,7 +257,7 @@ def build(
 ) -> None:
     """The way of the data, with the losses beside it."""
     rows = schemas.faces_schema(card.embedding_size)
-    layout = ShardLayout(_assembled(staging), "faces", rows, config.shards, unique="face_id", near=config.near)
+    layout = ShardLayout(_assembled(staging), "faces", rows, config.shards, "face_id", config.near, config.audit)
 
     taken = take_in(pipeline, config.intake, staging, rows, config.shards, taken_down)
     faces, lost = taken.photos | "Detect" >> DetectFaces(config.reader, config.precision)
@@ -295,10 +306,14 @@ def main(argv: Sequence[str]) -> int:
         plan.print_prediction(out, _assembled(staging), config.intake, done, ledger)
         storage.delete_tree(staging)
         return 0
+    found = report.count_audit(_assembled(staging))
     report.write_json(
-        storage.join(_assembled(staging), report.RUN_NAME), report.run_report(done, ledger, config.as_json())
+        storage.join(_assembled(staging), report.RUN_NAME),
+        {**report.run_report(done, ledger, config.as_json()), "audit": dataclasses.asdict(found)},
     )
     summary.print_counts(out, done, ledger)
+    if config.audit != "off":
+        summary.print_audit(out, found)
     if ledger.failed_ratio > config.max_failed_ratio or not ledger.faces:
         failed = f"{ledger.failed_ratio:.0%} of the photos were rejected, --max_failed_ratio is "
         why = f"{failed}{config.max_failed_ratio:.0%}" if ledger.faces else "no photo gave a face"
@@ -343,7 +358,7 @@ def _based_on(config: BuildGalleryConfig) -> str:
 
 def _staging(config: BuildGalleryConfig, card: EncoderCard, taken_down: Tombstones) -> str:
     decides = [config.intake.decides(), config.reader, config.precision, config.shards, config.near, card.encoder_id]
-    decides.append(taken_down.digest())
+    decides += [config.audit, taken_down.digest()]
     return report.staging_folder(config.gallery, decides)
 
 
@@ -356,6 +371,8 @@ def _publish(
     based_on: str,
 ) -> tuple[str, Manifest]:
     folder, vectors = _assembled(staging), Vectors(card, config.precision)
+    if config.audit != "off":
+        audit_page.write_page(folder)
     manifest = bundle.complete(folder, vectors, ledger.counts, config.as_json(), config.index, beam_argv)
     return bundle.publish(folder, config.gallery, manifest, config.index.min_recall, based_on), manifest
 

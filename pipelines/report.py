@@ -15,10 +15,11 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from celebface.indexing import storage
-from celebface.indexing.schemas import Kind, Status
+from celebface.indexing.schemas import OF_THE_AUDIT, Action, Finding, Kind, Status
 from celebface.pipelines.execution import RunReport, StageCounts
 from celebface.transforms import detect, encode, fetch, read, resume, scrape, search, sources
 from celebface.transforms.metrics import FOUND, KEPT, TAKEN_OVER
+from celebface.transforms.shard import FINDINGS
 
 RUN_NAME = "run.json"
 STAGING_PREFIX = ".staging-"
@@ -62,9 +63,25 @@ class LedgerCounts:
 
     @property
     def failed_ratio(self) -> float:
-        """Share of the photos tried that were rejected."""
+        """Share of the photos tried that were rejected; those in quarantine could be read, and do not count."""
         rejected = self.photos.get(Status.REJECTED, 0)
-        return rejected / max(1, rejected + self.photos.get(Status.DONE, 0))
+        tried = rejected + self.photos.get(Status.DONE, 0)
+        return (rejected - sum(self.reasons.get(reason, 0) for reason in OF_THE_AUDIT)) / max(1, tried)
+
+
+@dataclasses.dataclass(frozen=True)
+class AuditCounts:
+    """Sums over what an audit found.
+
+    Attributes:
+      quarantined: Faces kept out, by finding.
+      reported: Faces that are in doubt and stay, by finding.
+      close_pairs: Pairs of people too close to tell apart.
+    """
+
+    quarantined: Mapping[str, int]
+    reported: Mapping[str, int]
+    close_pairs: int
 
 
 def shards(folder: str, table: str) -> list[str]:
@@ -106,6 +123,16 @@ def count_ledger(folder: str) -> LedgerCounts:
         raise DoesNotReconcile("the ledger has two rows for one item")
     by_kind = {kind: dict(counts) for kind, counts in kinds.items()}
     return LedgerCounts(len(ids), dict(statuses), dict(reasons), faces, by_kind, dict(flags))
+
+
+def count_audit(folder: str) -> AuditCounts:
+    """Sums up what the audit found, which is in a folder."""
+    found: dict[str, collections.Counter[str]] = {action: collections.Counter() for action in Action}
+    for shard in shards(folder, FINDINGS):
+        for row in read_rows(shard, ["finding", "action"]):
+            found[row["action"]][row["finding"]] += 1
+    close_pairs = found[Action.REPORTED].pop(Finding.CLOSE_PAIR, 0)
+    return AuditCounts(dict(found[Action.QUARANTINED]), dict(found[Action.REPORTED]), close_pairs)
 
 
 def reconcile(report: RunReport, ledger: LedgerCounts, sampled: bool = False) -> None:

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from celebface.indexing.schemas import Flag, Kind, Status
 from celebface.pipelines.execution import RunReport
-from celebface.pipelines.report import LedgerCounts
+from celebface.pipelines.report import AuditCounts, LedgerCounts
 from celebface.pipelines.text import plain
 from celebface.transforms.metrics import KEPT, TAKEN_OVER
 
@@ -55,6 +55,18 @@ def print_counts(out: Console, report: RunReport, ledger: LedgerCounts) -> None:
     if kept := sum(stage.noted.get(KEPT, 0) for stage in report.stages.values()):
         out.print(f"{counted(kept, 'photo')} kept that the sources do not name", markup=False)
     out.print(f"pipeline {report.wall_seconds:.1f} s ({_times(report)})", markup=False)
+
+
+def print_audit(out: Console, found: AuditCounts) -> None:
+    """What the audit did, and what it leaves to people to decide."""
+    parts = []
+    for what, counts in (("quarantined", found.quarantined), ("in doubt", found.reported)):
+        if counts:
+            each = ", ".join(f"{count} {finding}" for finding, count in sorted(counts.items()))
+            parts.append(f"{sum(counts.values())} {what}: {each}")
+    if found.close_pairs:
+        parts.append(f"{counted(found.close_pairs, 'pair')} of people too close to tell apart")
+    out.print(f"audit: {'; '.join(parts) or 'nothing found'}", markup=False)
 
 
 def _times(report: RunReport) -> str:

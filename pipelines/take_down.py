@@ -20,7 +20,7 @@ from celebface.indexing.removal import Found
 from celebface.indexing.searcher import Searcher
 from celebface.indexing.tombstones import Tombstones
 from celebface.models.encoder_card import BadEncoder, EncoderCard
-from celebface.pipelines import bundle, report, summary
+from celebface.pipelines import audit_page, bundle, report, summary
 from celebface.pipelines.arguments import Parser, UsageError
 from celebface.pipelines.bundle import Vectors
 from celebface.pipelines.proof import StillFound, print_proof, prove, prove_again
@@ -204,11 +204,13 @@ def _take_out(config: RemoveConfig, version: str, taken_down: Tombstones, found:
     old = Manifest.from_json(storage.read_bytes(storage.join(version, MANIFEST_NAME)))
     card = EncoderCard.from_json(json.dumps(old.encoder))
     with tempfile.TemporaryDirectory(prefix="celebface-remove-") as folder:
-        # Only tables are taken over. What is made of them, such as pages and charts, is made anew or left out.
+        # Only tables are taken over. What is made of them, such as the page and the charts, is made anew.
         changed = removal.write_without(version, folder, taken_down, found)
         kept_config, cleaned = traces.scrub(old.config, found.traces())
         ledger = report.count_ledger(folder)
         cleaned += _write_run(version, folder, found, ledger)
+        if audit_page.NAME in old.files:
+            audit_page.write_page(folder)
         request = IndexRequest(old.index["kind"], _recall_asked(old), parts=old.index["parts"])
         manifest = bundle.complete(folder, Vectors(card, old.precision), ledger.counts, kept_config, request)
         for count, what in ((changed, "of others' rows"), (cleaned, "of run.json and the manifest")):

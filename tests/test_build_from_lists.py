@@ -74,13 +74,12 @@ WEB = (
     *(f"--resolve={host}:127.0.0.1" for host in HOSTS),
     "--host_rate=0",
 )
+BUILD = ("--num_shards=2", "--audit=off")  # the names here are made up
 
 
 def build(sources: Sequence[object] | pathlib.Path | str, root: pathlib.Path, *flags: object) -> Ran:
     places = [sources] if isinstance(sources, str | pathlib.Path) else sources
-    return run(
-        "build-gallery", *(f"--source={place}" for place in places), f"--output_root={root}", "--num_shards=2", *flags
-    )
+    return run("build-gallery", *(f"--source={place}" for place in places), f"--output_root={root}", *BUILD, *flags)
 
 
 def latest(root: pathlib.Path) -> pathlib.Path:
@@ -727,7 +726,7 @@ def test_a_photo_that_a_killed_build_had_is_not_asked_for_again(photos, tmp_path
             tmp_path / "people.csv",
             [{"name": f"person {number}", "url": site.url(*place)} for number, place in enumerate(pages)],
         )
-        arguments = ["build-gallery", f"--source={people}", f"--output_root={tmp_path}", "--num_shards=2", *WEB]
+        arguments = ["build-gallery", f"--source={people}", f"--output_root={tmp_path}", *BUILD, *WEB]
         code = "import sys; from celebface.pipelines import cli; from celebface.transforms import fetch; "
         code += "fetch._PHOTOS_PER_PART = 3; sys.exit(cli.main(sys.argv[1:]))"
         process = subprocess.Popen([sys.executable, "-c", code, *arguments])

@@ -27,6 +27,7 @@ SHARED_BY_STEPS = {
     "lines",
     "lists",
     "web",
+    "audit",
 }
 
 

@@ -44,6 +44,13 @@ def test_it_installs_only_celebface(installed):
     assert done.stdout.startswith(str(site))
 
 
+def test_the_pages_come_with_their_templates(installed):
+    (site,) = installed.parent.glob("lib/python*/site-packages")
+    assert {path.name for path in (site / "celebface" / "pipelines" / "templates").iterdir()} == {
+        path.name for path in (ROOT / "pipelines" / "templates").iterdir()
+    }
+
+
 def test_the_program_shows_its_help(installed, tmp_path):
     done = run(installed, tmp_path, "celebface", "--help")
     assert done.returncode == 0 and "build-gallery" in done.stdout and done.stderr == ""

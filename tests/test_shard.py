@@ -73,7 +73,7 @@ def layout(folder: pathlib.Path, shards: int, unique: str = "face_id", near: str
 
 
 def table_names(shards: int, unique: str = "face_id") -> list[str]:
-    tables = ("faces", "ledger", "repeats") if unique else ("faces", "ledger")
+    tables = ("faces", "ledger", "repeats", "quarantined", "audit") if unique else ("faces", "ledger")
     return [f"{name}-{n:05d}-of-{shards:05d}.parquet" for n in range(shards) for name in tables]
 
 

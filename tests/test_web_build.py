@@ -44,6 +44,7 @@ class Web:
                 f"--fetch_seconds={FETCH_SECONDS}",
                 "--max_download_bytes=3000000",
                 "--near_duplicates=none",
+                "--audit=off",
                 "--num_shards=2",
                 *flags,
             ]

@@ -143,32 +143,28 @@ def _descriptions(batch: pa.RecordBatch) -> list[str]:
     ]
 
 
-def version_shards(version: str) -> list[tuple[str, str, str]]:
-    """URIs of a version's ledger shards, each with those of its faces and of its repeats."""
+def version_shards(version: str) -> list[tuple[str, ...]]:
+    """URIs of a version's ledger shards, each with those of its faces, of its repeats and of those in quarantine."""
     ends = [name.removeprefix("ledger") for name in storage.list_names(version) if name.startswith("ledger-")]
     return [
-        (
-            storage.join(version, f"ledger{end}"),
-            storage.join(version, f"faces{end}"),
-            storage.join(version, f"repeats{end}"),
-        )
+        tuple(storage.join(version, f"{table}{end}") for table in ("ledger", "faces", "repeats", "quarantined"))
         for end in ends
     ]
 
 
 def import_shard(
-    tables: tuple[str, str, str], staging: str, rows: pa.Schema, shards: int, tombstones: Tombstones = NONE
+    tables: tuple[str, ...], staging: str, rows: pa.Schema, shards: int, tombstones: Tombstones = NONE
 ) -> Iterator[tuple[str, Known]]:
     """Writes the photos of a published shard as a part, as if this run had done them.
 
-    What was found to repeat another photo is restored: whether it still does is found out again. What was taken down
-    is passed over, and then is as new as if the version did not have it.
+    What was found to repeat another photo is restored: whether it still does is found out again. So is what is in
+    quarantine. What was taken down is passed over, and then is as new as if the version did not have it.
     """
-    ledger, faces, repeats = (pq.read_table(storage.open_input(table)) for table in tables)
+    ledger, *photos = (pq.read_table(storage.open_input(table)) for table in tables)
     ledger = ledger.filter(pa.array(~covered(ledger, tombstones)))
     schema = staging_schema(rows)
     by_photo: dict[tuple[str, str, str], dict[str, dict[str, Any]]] = {}
-    for table in (faces, repeats):
+    for table in photos:
         for row in table.select(rows.names).to_pylist():
             photo = by_photo.setdefault((row["uri"], row["identity_id"], row["content_sha256"]), {})
             photo.setdefault(row["face_id"], row)  # two names that are no UTF-8 may be printed alike

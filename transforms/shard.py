@@ -12,12 +12,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from celebface.indexing import storage
+from celebface.indexing.audit import Doubt, Pair, Summary
 from celebface.indexing.schemas import LEDGER, Flag, Reason, Status
+from celebface.transforms import audit
+from celebface.transforms.audit import AUDITS, JudgePeople, Quarantine, changed
 from celebface.transforms.metrics import StageMetrics
 from celebface.transforms.staged import StagedRow, read_outcomes, staging_schema
 
 STAGE = "shard"
-REPEATS = "repeats"
+REPEATS, QUARANTINED, FINDINGS = "repeats", "quarantined", "audit"  # tables beside the rows
 NEAR = ("web", "all", "none")
 _ROWS_PER_GROUP = 4096
 
@@ -40,6 +43,7 @@ class ShardLayout:
       unique: Column of which each value may occur once; an item that would repeat one is a duplicate. Empty for none.
       near: Which photos are left out if another of the same person is nearly the same: those from the "web", "all",
         or "none".
+      audit: What is done about photos that are under the wrong name; see `audit.apply`. "off" for not to look.
     """
 
     folder: str
@@ -48,12 +52,15 @@ class ShardLayout:
     shards: int
     unique: str = ""
     near: str = "none"
+    audit: str = "off"
 
     def __post_init__(self) -> None:
         if self.shards < 1:
             raise ValueError(f"there must be at least one shard, not {self.shards}")
         if self.near not in NEAR:
             raise ValueError(f"near must be one of {', '.join(NEAR)}, not {self.near}")
+        if self.audit not in AUDITS:
+            raise ValueError(f"audit must be one of {', '.join(AUDITS)}, not {self.audit}")
 
 
 @dataclasses.dataclass
@@ -75,6 +82,13 @@ class WriteShards(beam.PTransform):
                 | "Contents" >> beam.FlatMap(_by_content).with_output_types(tuple[str, Any])
                 | "Photos" >> beam.GroupByKey()
                 | "TwoNames" >> beam.FlatMapTuple(_find_two_names).with_output_types(tuple[int, Any])
+            )
+        if self.layout.unique and self.layout.audit != "off":
+            inputs.append(
+                staged
+                | "People" >> beam.GroupByKey()
+                | "Summarise" >> beam.Map(_summarise, self.layout)
+                | "Audit" >> JudgePeople(self.layout.shards)
             )
         return inputs | beam.Flatten() | beam.GroupByKey() | "Write" >> beam.ParDo(_WriteShardDoFn(self.layout))
 
@@ -102,6 +116,12 @@ def _find_two_names(content_sha256: str, keyed: Iterable[tuple[int, StagedRow]])
             yield shard, _TwoNames(content_sha256, identity_id, tuple(others))
 
 
+def _summarise(keyed: tuple[int, Iterable[StagedRow]], layout: ShardLayout) -> Summary:
+    outcomes = read_outcomes(keyed[1])
+    assert outcomes is not None  # a group has a member
+    return audit.summarise(outcomes, find_repeats(outcomes, layout))
+
+
 class _WriteShardDoFn(beam.DoFn):
     def __init__(self, layout: ShardLayout):
         self._layout = layout
@@ -115,13 +135,16 @@ class _WriteShardDoFn(beam.DoFn):
             outcomes = staging_schema(self._layout.rows).empty_table()
         self._metrics.taken(len(outcomes))
         repeats: dict[int, Repeat] = {}
+        quarantine = Quarantine()
         if self._layout.unique:
             outcomes = flag_two_names(outcomes, [member for member in members if isinstance(member, _TwoNames)])
             repeats = find_repeats(outcomes, self._layout)
-        for repeat in repeats.values():
-            self._metrics.lost(repeat.reason)
-        self._metrics.passed(len(outcomes) - len(repeats))
-        yield from write_shard(outcomes, repeats, shard, self._layout)
+            found = [member for member in members if isinstance(member, Doubt | Pair)]
+            outcomes, quarantine = audit.apply(outcomes, repeats, found, self._layout.audit)
+        for reason in (*(repeat.reason for repeat in repeats.values()), *quarantine.reasons.values()):
+            self._metrics.lost(reason)
+        self._metrics.passed(len(outcomes) - len(repeats) - len(quarantine.reasons))
+        yield from write_shard(outcomes, repeats, shard, self._layout, quarantine)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,20 +167,16 @@ def flag_two_names(outcomes: pa.Table, found: Sequence[_TwoNames]) -> pa.Table:
     others = {(entry.content_sha256, entry.identity_id): entry.others for entry in found}
     if not others:
         return outcomes
-    flags, details = outcomes["flag"].to_pylist(), outcomes["detail"].to_pylist()
+    changes = {}
     photos = zip(
         outcomes["content_sha256"].to_pylist(), outcomes["identity_id"].to_pylist(), outcomes["faces"], strict=True
     )
     for row, (content_sha256, identity_id, faces) in enumerate(photos):
         names = others.get((content_sha256, identity_id))
         if names and faces.as_py():
-            flags[row] = str(Flag.TWO_NAMES)
-            details[row] = "; ".join(filter(None, [details[row], f"also given for {', '.join(names)}"]))
-    for name, values in (("flag", flags), ("detail", details)):
-        outcomes = outcomes.set_column(
-            outcomes.schema.get_field_index(name), outcomes.schema.field(name), pa.array(values, pa.string())
-        )
-    return outcomes
+            detail = "; ".join(filter(None, [outcomes["detail"][row].as_py(), f"also given for {', '.join(names)}"]))
+            changes[row] = {"flag": str(Flag.TWO_NAMES), "detail": detail}
+    return changed(outcomes, changes)
 
 
 def find_repeats(outcomes: pa.Table, layout: ShardLayout) -> dict[int, Repeat]:
@@ -215,7 +234,13 @@ def _find_near(
             yield int(items[face]), Repeat(of, Reason.NEAR_DUPLICATE, detail)
 
 
-def write_shard(outcomes: pa.Table, repeats: Mapping[int, Repeat], shard: int, layout: ShardLayout) -> list[str]:
+def write_shard(
+    outcomes: pa.Table,
+    repeats: Mapping[int, Repeat],
+    shard: int,
+    layout: ShardLayout,
+    quarantine: Quarantine = Quarantine(),  # noqa: B008 (it is frozen)
+) -> list[str]:
     """Writes the files of a shard.
 
     Args:
@@ -223,22 +248,25 @@ def write_shard(outcomes: pa.Table, repeats: Mapping[int, Repeat], shard: int, l
       repeats: Rows that are to be skipped; what they gave goes to a table of its own, so that a later build has it.
       shard: Its number.
       layout: Where to, and what.
+      quarantine: What the audit keeps out, likewise to a table of its own, and what it found.
 
     Returns:
       Names of the files.
     """
-    repeated = np.isin(np.arange(len(outcomes)), list(repeats))
+    repeated, kept_out = (np.isin(np.arange(len(outcomes)), list(rows)) for rows in (repeats, quarantine.reasons))
     ledger = outcomes.drop_columns(["shard", "rows"]).to_pylist()
     for row, repeat in repeats.items():
         ledger[row].update(
             status=Status.SKIPPED, stage=STAGE, reason=repeat.reason, detail=repeat.detail, faces=0, flag=""
         )
     tables = [
-        (layout.table, _rows_of(outcomes.filter(pa.array(~repeated)), layout.rows)),
+        (layout.table, _rows_of(outcomes.filter(pa.array(~(repeated | kept_out))), layout.rows)),
         ("ledger", pa.Table.from_pylist(ledger, schema=LEDGER)),
     ]
     if layout.unique:
         tables.append((REPEATS, _rows_of(outcomes.filter(pa.array(repeated)), layout.rows)))
+        tables.append((QUARANTINED, _rows_of(outcomes.filter(pa.array(kept_out)), layout.rows)))
+        tables.append((FINDINGS, quarantine.findings))
     names = []
     for name, table in tables:
         file = f"{name}-{shard:05d}-of-{layout.shards:05d}.parquet"
