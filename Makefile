@@ -9,7 +9,7 @@ NAME      ?=
 ENCODER   ?=
 RUNNER    ?= DirectRunner
 BEAM_ARGS ?=
-BENCHMARKS ?= throughput detection_quality stages scaling download
+BENCHMARKS ?= throughput detection_quality stages scaling download calibration audit publishing
 
 BIN := $(VENV)/bin
 LAYERS := pipelines transforms models indexing
@@ -25,7 +25,7 @@ ANNOY_FLAGS := -O3,$(ANNOY_MARCH)-std=c++14,-fpermissive,-DANNOYLIB_MULTITHREADE
 flag = $(if $(2),--$(1)=$(2))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup models build-gallery match test bench lint lock clean
+.PHONY: help setup models build-gallery match test bench bench-index lint lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ test: models ## Run the tests
 
 bench: models ## Measure against other programs; prints the ratios, keeps them in benchmarks/results
 	for each in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$each || exit; done
+
+bench-index: setup ## Measure the kinds of index beside faiss and usearch, up to a million faces
+	$(BIN)/python -m benchmarks.index
 
 lint: setup ## Check style and types
 	$(BIN)/ruff check .
