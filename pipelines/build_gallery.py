@@ -282,13 +282,13 @@ def main(argv: Sequence[str]) -> int:
             _check_reuse(config, card, config.intake.reuse)
         ahead, photos = intake.look_ahead(config.intake, execution.photos_worth_counting())
         config = dataclasses.replace(config, intake=ahead)
-        taken_down = tombstones.read(config.gallery)
-        based_on = _based_on(config)
         if not config.dry_run and not publish.check_place(config.gallery):
             complain(
                 f"celebface build-gallery: the store of {config.gallery} ignores preconditions: of two builds that end "
                 "together one may replace the other's version as the latest without a word"
             )
+        taken_down = tombstones.read(config.gallery)
+        based_on = _based_on(config)
     except (NoSuchSource, BadEncoder, BadBundle, storage.StorageError) as error:
         raise UsageError(str(error)) from error
     staging = _staging(config, card, taken_down)

@@ -244,6 +244,8 @@ def _write_run(version: str, folder: str, found: Found, ledger: report.LedgerCou
     body = json.loads(storage.read_bytes(old)) if storage.exists(old) else {}
     run, cleaned = traces.scrub(body, found.traces())
     run["items"] = dataclasses.asdict(ledger)
+    if "audit" in run:
+        run["audit"] = dataclasses.asdict(report.count_audit(folder))
     run["taken_down"] = {"from": version.rsplit("/", 1)[-1], "rows": found.rows}
     report.write_json(storage.join(folder, report.RUN_NAME), run)
     return cleaned

@@ -74,7 +74,7 @@ def test_the_manifest_tells_the_truth(gallery):
 
 
 def test_nothing_but_the_version_stays_behind(gallery):
-    assert {path.name for path in gallery.iterdir()} == {"LATEST", ".LATEST.lock", latest(gallery).name}
+    assert {path.name for path in gallery.iterdir()} == {"LATEST", latest(gallery).name}
 
 
 def test_the_stages_reconcile(gallery):

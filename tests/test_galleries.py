@@ -271,7 +271,7 @@ def test_a_version_that_is_pruned_while_it_is_rolled_back_to_is_not_the_latest(l
 def test_the_oldest_versions_are_deleted(place, capsys):
     assert run("prune", place.gallery, "--keep=1", "--dry_run") == 0
     told = capsys.readouterr().out
-    assert re.findall(r"^(\S+)\s+version\s+(\d+)", told, re.M) == [(FIRST, "11"), (SECOND, "11")]
+    assert re.findall(r"^(\S+)\s+version\s+(\d+)", told, re.M) == [(FIRST, "15"), (SECOND, "15")]
     assert re.search(f"\n2 folders of {place.gallery} would be deleted, [0-9.]+ kB\n", told)
     assert names(place) == [FIRST, SECOND, THIRD]
     assert run("prune", place.gallery, "--keep=1") == 0

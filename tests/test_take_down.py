@@ -66,7 +66,8 @@ def publish_gallery(tmp_path: pathlib.Path, made: list[Outcome]) -> pathlib.Path
     ledger = report.count_ledger(str(folder))
     config = {"intake": {"source": {"places": ["/lists/Cher.csv", "/photos"]}}, "near": "web"}
     report.write_json(str(folder / "run.json"), {"items": dataclasses.asdict(ledger), "config": config})
-    (folder / "audit.html").write_text("<p>Cher")
+    for name in ("audit.html", "notes.html"):
+        (folder / name).write_text("<p>Cher")
     manifest = bundle.complete(str(folder), Vectors(CARD, "float32"), ledger.counts, config)
     publish.publish(str(folder), str(tmp_path / "gallery"), dataclasses.replace(manifest, version="20260101T000000Z-1"))
     return tmp_path / "gallery"
@@ -172,13 +173,14 @@ def test_the_bundle_says_what_is_in_it(gallery):
     run = json.loads((version / "run.json").read_text())
     assert run["items"]["reasons"] == {"removed": 7} and run["config"] == manifest["config"]
     assert run["taken_down"] == {"from": old.name, "rows": {"faces": 5, "ledger": 7, "repeats": 1}}
-    assert not (version / "audit.html").exists()
+    page = (version / "audit.html").read_text()
+    assert "<html" in page and "Cher" not in page
 
 
 def test_what_is_left_out_and_changed_is_told(gallery, capsys):
     assert remove(gallery, "--identity=Cher") == 0
     out = capsys.readouterr().out
-    assert "left out: audit.html" in out
+    assert "left out: notes.html" in out and "audit.html" not in out
     assert "2 texts of run.json and the manifest named what goes" in out
     assert f"still holds {gallery}/20260101T000000Z-1 (13 rows of what was taken down)" in out
 
@@ -421,10 +423,10 @@ def test_a_table_that_pairs_people_loses_the_pairs_with_them(tmp_path):
     pairs = pa.table({"first": ["Ann", "Cher", "Ann"], "second": ["Cher", "Ann", "Bo"], "crop": [b"1", b"2", b"3"]})
     folder = tmp_path / "assembled"
     folder.mkdir()
-    pq.write_table(pairs, folder / "audit-pairs.parquet")
+    pq.write_table(pairs, folder / "pairs-0.parquet")
     gallery = publish_gallery(tmp_path, outcomes())
     assert remove(gallery, "--identity=Cher") == 0
-    assert table(latest(gallery), "audit") == [{"first": "Ann", "second": "Bo", "crop": b"3"}]
+    assert table(latest(gallery), "pairs") == [{"first": "Ann", "second": "Bo", "crop": b"3"}]
 
 
 def test_somebody_of_whom_there_are_only_ledger_rows_goes_too(tmp_path):
