@@ -18,7 +18,7 @@ import numpy as np
 RECALL = 0.99  # of the nearest one, that the effort is raised for
 WANTED = 10
 _SINGLES = 300
-_BATCH = 1000
+_BATCHES = (128, 1000)
 _SECONDS = 2.0  # for each figure, at least, unless the probes are at an end
 
 
@@ -60,7 +60,7 @@ def measure(candidate: Candidate, folder: pathlib.Path) -> dict[str, object]:
         "recall_at_1": at_1,
         "recall_at_10": at_10,
         "per_s_1": _rate(candidate, singles, effort),
-        f"per_s_{_BATCH}": _rate(candidate, _batches(probes, _BATCH), effort),
+        **{f"per_s_{size}": _rate(candidate, _batches(probes, size), effort) for size in _BATCHES},
         "per_s_all": _rate(candidate, [np.ascontiguousarray(probes)], effort),
         "probes": len(probes),
     }
