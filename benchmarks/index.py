@@ -3,7 +3,8 @@
 For each number of faces: the gallery's own choice (`--index_kind auto`) with what it measured, and then each kind and
 each peer, one after the other on the same probes (half of them of the gallery's people, half strangers), its effort
 raised until it finds the nearest face in 99 % of cases: build time, size, recall, and answers a second one by one, by
-128 (as match asks), by 1,000 and all 10,000 at once, with all cores. Our answers include the exact distances, the peers' are their own.
+128 (as match asks), by 1,000 and all 10,000 at once, with all cores. Our answers include the exact distances, the
+peers' are their own.
 
 Beyond a million faces only what can be built within minutes takes part.
 """
