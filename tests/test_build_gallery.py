@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from celebface.indexing import publish, schemas, storage
+from celebface.indexing import publish, schemas, storage, versions
 from celebface.pipelines import build_gallery, cli
 from celebface.pipelines.report import LedgerCounts
 from celebface.transforms import shard
@@ -205,7 +205,7 @@ def test_why_nothing_is_published(tmp_path, ledger, fault):
     assert build_gallery._fault(config, ledger) == fault
 
 
-def test_what_goes_on_from_the_latest_version_must_follow_it(tmp_path):
+def test_what_goes_on_from_the_latest_version_must_follow_it(tmp_path, monkeypatch):
     root = str(tmp_path)
     version = fakes.gallery(root, fakes.unit_vectors(4, 16), list("abcd"))
 
@@ -217,6 +217,8 @@ def test_what_goes_on_from_the_latest_version_must_follow_it(tmp_path):
     shutil.copytree(version, tmp_path / "gallery" / "v2")
     (tmp_path / "gallery" / "LATEST").write_text("v2\n")
     assert (based_on(), based_on("--reuse=latest"), based_on("--reuse=v1")) == ("", "v2", "")
+    monkeypatch.setattr(versions, "latest", lambda gallery: "v3")  # published since v2 was found
+    assert based_on("--reuse=latest") == "v2"
 
 
 def test_a_broken_budget_publishes_nothing_but_keeps_the_ledger(sample, tmp_path, capsys):
