@@ -45,7 +45,7 @@ def local_files(version: str, manifest: bytes, files: Mapping[str, Mapping[str, 
         with locked(place):
             for name, entry in files.items():
                 if not _is_whole(place / name, entry):
-                    _fetch(version, name, entry, place / name)
+                    fetch(version, name, entry, str(place / name))
         _forget_the_oldest(place.parent)
     with contextlib.suppress(FileNotFoundError):  # somebody else leaves only the versions that were opened last, too
         os.utime(place)
@@ -91,13 +91,18 @@ def _is_whole(path: pathlib.Path, entry: Mapping[str, Any]) -> bool:
         return False
 
 
-def _fetch(version: str, name: str, entry: Mapping[str, Any], path: pathlib.Path) -> None:
+def fetch(version: str, name: str, entry: Mapping[str, Any], target: str) -> None:
+    """Copies a file of a version to a URI; nothing is there if it is not what it should be.
+
+    Raises:
+      BadBundle: If it is missing or not what the manifest says.
+    """
     try:
-        storage.copy_file(storage.join(version, name), str(path))
-    except FileNotFoundError as error:
+        storage.copy_file(storage.join(version, name), target)
+    except (FileNotFoundError, IsADirectoryError) as error:
         raise _lacking(version, name) from error
-    if not _is_whole(path, entry):
-        path.unlink()
+    if storage.checksum(target) != (entry["sha256"], entry["bytes"]):
+        storage.delete_file(target)
         raise _not_as_said(version, name)
 
 

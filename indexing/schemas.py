@@ -104,7 +104,7 @@ class Flag(enum.StrEnum):
     """What is doubtful about an item that is done."""
 
     NONE = ""
-    TWO_NAMES = "two_names"  # the same photo is given for other people, too
+    TWO_NAMES = "two_names"  # the same photo, or as good as the same, is given for other people, too
     # reported by the audit; see `Finding`
     WRONG_PERSON = "wrong_person"
     OUTLIER = "outlier"

@@ -76,6 +76,17 @@ def find(gallery: str) -> Version:
     return version
 
 
+def read_manifest(gallery: str) -> Manifest:
+    """The manifest of the version that `find` finds.
+
+    Raises:
+      BadBundle: If there is none, or it cannot be read.
+    """
+    manifest = find(gallery).manifest
+    assert manifest is not None  # as it would not have been found
+    return manifest
+
+
 def latest(gallery: str) -> str:
     """The name in LATEST; empty if there is none."""
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):

@@ -236,7 +236,8 @@ def add_index_flags(parser: argparse.ArgumentParser) -> None:
         "--index_kind",
         choices=CHOICES,
         default=DEFAULT,
-        help="auto builds those that can win, measures them, and keeps the cheapest (default: %(default)s)",
+        help="auto builds those that can win, measures them here, and keeps the cheapest: another machine, or what is "
+        "installed there, may choose otherwise (default: %(default)s)",
     )
     group.add_argument(
         "--min_recall",

@@ -9,6 +9,9 @@ from typing import Any
 
 import jinja2
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from celebface.indexing import storage
 from celebface.indexing.schemas import Finding
@@ -20,6 +23,8 @@ NAME = "audit.html"
 _SHOWN = 100  # of each finding: a page of 500 findings has up to 20 MB
 _CROPS = 2  # shown of a person
 _LOOKED_AT = 64  # faces of a person that these are chosen from
+_COLUMNS = ["face_id", "identity_id", "crop_jpeg", "embedding"]
+_BATCH = 1024  # rows in memory
 
 _TITLES = {
     Finding.WRONG_PERSON: (
@@ -146,7 +151,7 @@ class _Crops:
         self._people: dict[str, list[str]] = {}
         for shard in (*report.shards(folder, "faces"), *report.shards(folder, QUARANTINED)) if shown else ():
             mine: dict[str, list[tuple[str, bytes, list[float]]]] = collections.defaultdict(list)
-            for face_id, person, crop, vector in _read_faces(shard):
+            for face_id, person, crop, vector in _read_faces(shard, wanted, people):
                 if face_id in wanted:
                     self._faces[face_id] = _data(crop)
                 if person in people and len(mine[person]) < _LOOKED_AT:
@@ -168,9 +173,14 @@ class _Crops:
         return [self._faces[face_id] for face_id in self._people.get(identity_id, ()) if face_id != but][:_CROPS]
 
 
-def _read_faces(shard: str) -> Iterator[tuple[str, str, bytes, list[float]]]:
-    for row in report.read_rows(shard, ["face_id", "identity_id", "crop_jpeg", "embedding"]):
-        yield row["face_id"], row["identity_id"], row["crop_jpeg"], row["embedding"]
+def _read_faces(shard: str, wanted: set[str], people: set[str]) -> Iterator[tuple[str, str, bytes, list[float]]]:
+    """Of the faces wanted, and all of some people: id, person, crop and vector."""
+    faces, owners = pa.array(list(wanted), pa.string()), pa.array(list(people), pa.string())
+    with storage.open_input(shard) as stream:
+        for batch in pq.ParquetFile(stream).iter_batches(_BATCH, columns=_COLUMNS):
+            shown = pc.or_(pc.is_in(batch["face_id"], faces), pc.is_in(batch["identity_id"], owners))
+            chosen = batch.filter(shown)
+            yield from zip(*(chosen[name].to_pylist() for name in _COLUMNS), strict=True)
 
 
 def _data(crop: bytes) -> str:

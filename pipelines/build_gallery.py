@@ -4,6 +4,7 @@ import argparse
 import collections
 import dataclasses
 import json
+import posixpath
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +15,6 @@ from celebface.indexing.calibration import NAME as CALIBRATION_NAME
 from celebface.indexing.calibration import Calibration, Unstated
 from celebface.indexing.index import BrokenIndex
 from celebface.indexing.kinds import IndexRequest
-from celebface.indexing.manifest import NAME as MANIFEST_NAME
 from celebface.indexing.manifest import BadBundle, Manifest
 from celebface.indexing.recall import RecallTooLow
 from celebface.indexing.tombstones import TakenDown, Tombstones
@@ -69,6 +69,7 @@ class BuildGalleryConfig:
       max_failed_ratio: Share of rejected photos above which nothing is published.
       index: What is asked of the index.
       dry_run: Only tell what would be asked for.
+      based_on: The version that must still be the latest at the end, as what it holds is taken over; else empty.
     """
 
     intake: Intake
@@ -82,6 +83,7 @@ class BuildGalleryConfig:
     max_failed_ratio: float
     index: IndexRequest
     dry_run: bool
+    based_on: str
 
     def as_json(self) -> dict[str, Any]:
         """For run.json and the manifest."""
@@ -193,6 +195,7 @@ def parse_args(argv: Sequence[str]) -> tuple[BuildGalleryConfig, list[str]]:
         storage.resolve(gallery)
         provider = make_provider(args.provider, args.provider_url, args.provider_language) if args.provider else None
         reuse = _reuse(args, gallery) if args.reuse else None
+        based_on = _based_on(args.reuse, gallery, reuse) if reuse else ""
     except (ValueError, storage.StorageError, BadProvider, BadBundle) as error:
         raise UsageError(str(error)) from error
     places = args.source or [arguments.sample(args.cache, "train")]
@@ -218,6 +221,7 @@ def parse_args(argv: Sequence[str]) -> tuple[BuildGalleryConfig, list[str]]:
         max_failed_ratio=args.max_failed_ratio,
         index=arguments.index_request(args),
         dry_run=args.dry_run,
+        based_on=based_on,
     ), beam_argv
 
 
@@ -233,13 +237,20 @@ def _reuse(args: argparse.Namespace, gallery: str) -> Reuse | None:
     return Reuse(publish.find_version(name), args.retry, keep)
 
 
+def _based_on(asked: str, gallery: str, reuse: Reuse) -> str:
+    """The version reused if it is the latest: one that is published meanwhile is not undone by what follows it."""
+    name = posixpath.basename(reuse.version)
+    return name if asked == "latest" or name == versions.latest(gallery) else ""
+
+
 def _check_reuse(config: BuildGalleryConfig, card: EncoderCard, reuse: Reuse) -> None:
     """Refuses a version whose rows this build would not make.
 
     Raises:
       UsageError: If it was made otherwise.
+      BadBundle: If its manifest cannot be read.
     """
-    manifest = Manifest.from_json(storage.read_bytes(storage.join(reuse.version, MANIFEST_NAME)))
+    manifest = versions.read_manifest(reuse.version)
     mine = json.loads(json.dumps(config.as_json()))
     for what, theirs, ours in (
         ("encoder", manifest.encoder_id, card.encoder_id),
@@ -282,13 +293,9 @@ def main(argv: Sequence[str]) -> int:
             _check_reuse(config, card, config.intake.reuse)
         ahead, photos = intake.look_ahead(config.intake, execution.photos_worth_counting())
         config = dataclasses.replace(config, intake=ahead)
-        if not config.dry_run and not publish.check_place(config.gallery):
-            complain(
-                f"celebface build-gallery: the store of {config.gallery} ignores preconditions: of two builds that end "
-                "together one may replace the other's version as the latest without a word"
-            )
+        if not config.dry_run:
+            bundle.check_place("build-gallery", config.gallery)
         taken_down = tombstones.read(config.gallery)
-        based_on = _based_on(config)
     except (NoSuchSource, BadEncoder, BadBundle, storage.StorageError) as error:
         raise UsageError(str(error)) from error
     staging = _staging(config, card, taken_down)
@@ -314,14 +321,12 @@ def main(argv: Sequence[str]) -> int:
     summary.print_counts(out, done, ledger)
     if config.audit != "off":
         summary.print_audit(out, found)
-    if ledger.failed_ratio > config.max_failed_ratio or not ledger.faces:
-        failed = f"{ledger.failed_ratio:.0%} of the photos were rejected, --max_failed_ratio is "
-        why = f"{failed}{config.max_failed_ratio:.0%}" if ledger.faces else "no photo gave a face"
+    if why := _fault(config, ledger):
         given_up = _give_up(config, why, staging)
         storage.delete_tree(staging)
         return given_up
     try:
-        version, manifest = _publish(config, card, staging, ledger, beam_argv, based_on)
+        version, manifest = _publish(config, card, staging, ledger, beam_argv)
     except (RecallTooLow, BrokenIndex) as error:
         return _give_up(config, f"{error}; the same command goes on from here, with other flags of the index", staging)
     except TakenDown as error:
@@ -349,11 +354,16 @@ def _thresholds(version: str) -> str:
     return f"tau {point.tau:.4g}: {point.stated}, {point.recognised}"
 
 
-def _based_on(config: BuildGalleryConfig) -> str:
-    """The version that must still be the latest at the end, as what it holds is taken over; else empty."""
-    reuse = config.intake.reuse
-    current = versions.latest(config.gallery)
-    return current if reuse and reuse.version == storage.join(config.gallery, current) else ""
+def _fault(config: BuildGalleryConfig, ledger: LedgerCounts) -> str:
+    """Why a run is not to be published; empty if nothing is against it."""
+    if not ledger.faces and ledger.quarantined:
+        return "the audit keeps every photo with a face out; --audit report leaves them in"
+    if not ledger.faces:
+        return "no photo gave a face"
+    if ledger.failed_ratio > config.max_failed_ratio:
+        failed = f"{ledger.failed_ratio:.0%} of the photos were rejected"
+        return f"{failed}, --max_failed_ratio is {config.max_failed_ratio:.0%}"
+    return ""
 
 
 def _staging(config: BuildGalleryConfig, card: EncoderCard, taken_down: Tombstones) -> str:
@@ -363,18 +373,13 @@ def _staging(config: BuildGalleryConfig, card: EncoderCard, taken_down: Tombston
 
 
 def _publish(
-    config: BuildGalleryConfig,
-    card: EncoderCard,
-    staging: str,
-    ledger: LedgerCounts,
-    beam_argv: Sequence[str],
-    based_on: str,
+    config: BuildGalleryConfig, card: EncoderCard, staging: str, ledger: LedgerCounts, beam_argv: Sequence[str]
 ) -> tuple[str, Manifest]:
     folder, vectors = _assembled(staging), Vectors(card, config.precision)
     if config.audit != "off":
         audit_page.write_page(folder)
     manifest = bundle.complete(folder, vectors, ledger.counts, config.as_json(), config.index, beam_argv)
-    return bundle.publish(folder, config.gallery, manifest, config.index.min_recall, based_on), manifest
+    return bundle.publish(folder, config.gallery, manifest, config.index.min_recall, config.based_on), manifest
 
 
 def _give_up(config: BuildGalleryConfig, why: str, staging: str) -> int:

@@ -2,15 +2,16 @@
 
 import dataclasses
 import json
+import posixpath
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from celebface.indexing import publish, storage
+from celebface.indexing import bundle_cache, publish, storage, tombstones, versions
 from celebface.indexing.index import BrokenIndex
 from celebface.indexing.kinds import IndexRequest
-from celebface.indexing.manifest import NAME as MANIFEST_NAME
 from celebface.indexing.manifest import BadBundle, Manifest
 from celebface.indexing.recall import RecallTooLow
+from celebface.indexing.tombstones import Mark, TakenDown
 from celebface.models.encoder_card import BadEncoder, EncoderCard
 from celebface.pipelines import arguments, bundle, execution, report, summary
 from celebface.pipelines.arguments import LOCAL_RUNNER, Parser, UsageError
@@ -34,11 +35,18 @@ class BuildIndexConfig:
       source: URI of a gallery or of one of its versions.
       gallery: URI <root>/<name> where the new version is published.
       index: What is asked of the index.
+      based_on: The version that must still be the latest at the end: the source if it stays in its gallery.
     """
 
     source: str
     gallery: str
     index: IndexRequest
+    based_on: str
+
+    @property
+    def source_gallery(self) -> str:
+        """URI of the gallery whose version the source is."""
+        return posixpath.dirname(self.source)
 
 
 def parse_args(argv: Sequence[str]) -> tuple[BuildIndexConfig, list[str]]:
@@ -55,7 +63,8 @@ def parse_args(argv: Sequence[str]) -> tuple[BuildIndexConfig, list[str]]:
         "--gallery",
         required=True,
         metavar="PLACE",
-        help="the gallery, <root>/<name> for its latest version, or <root>/<name>/<version>",
+        help="the gallery, <root>/<name> for its latest version, or <root>/<name>/<version>; one that is not the "
+        "latest needs another place, --output_root or --name",
     )
     parser.add_argument(
         "--output_root", default="", metavar="FOLDER", help="where the new version is published (default: beside it)"
@@ -71,64 +80,97 @@ def parse_args(argv: Sequence[str]) -> tuple[BuildIndexConfig, list[str]]:
     args, beam_argv = execution.parse_args(parser, argv)
     try:
         source = publish.find_version(args.gallery)
-        root, name = _place(source)
-        name = publish.check_name(args.name) if args.name else name
+        root, own_name = _place(source)
+        name = publish.check_name(args.name) if args.name else own_name
         gallery = storage.absolute(storage.join(args.output_root or root, name))
         storage.resolve(gallery)
+        based_on = _based_on(args.gallery, source) if gallery == storage.join(root, own_name) else ""
     except (ValueError, storage.StorageError, BadBundle) as error:
         raise UsageError(str(error)) from error
-    return BuildIndexConfig(source, gallery, arguments.index_request(args)), beam_argv
+    return BuildIndexConfig(source, gallery, arguments.index_request(args), based_on), beam_argv
 
 
 def _place(version: str) -> tuple[str, str]:
     """Root and name of a version's gallery."""
-    root, name, _ = version.rstrip("/").rsplit("/", 2)
+    root, name, _ = version.rsplit("/", 2)
     return root, name
+
+
+def _based_on(asked: str, source: str) -> str:
+    """The name of a source whose successor takes its place.
+
+    Raises:
+      UsageError: If it is not the latest version: what is made of it would be, and newer faces would be gone.
+    """
+    gallery, _, name = source.rpartition("/")
+    named = storage.absolute(asked).rstrip("/") == source
+    latest = versions.latest(gallery) if named else name
+    if latest not in ("", name):
+        raise UsageError(
+            f"{name} is not the latest version of {gallery}, and what is made of it would be: name another place with "
+            f"--output_root or --name, or go back to it first: celebface galleries rollback {gallery} --to {name}"
+        )
+    return latest
 
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command."""
     config, beam_argv = parse_args(argv)
     try:
-        manifest = Manifest.from_json(storage.read_bytes(storage.join(config.source, MANIFEST_NAME)))
+        manifest = versions.read_manifest(config.source)
         vectors = Vectors(EncoderCard.from_json(json.dumps(manifest.encoder)), manifest.precision)
-        publish.check_place(config.gallery)
+        bundle.check_place("build-index", config.gallery)
     except (BadBundle, BadEncoder, storage.StorageError) as error:
         raise UsageError(str(error)) from error
     out = summary.console()
     staging = report.staging_folder(config.gallery, [config.source, config.index])
     try:
+        _carry_tombstones(config)
         take_over(config.source, manifest, staging)
         described = {**manifest.config, "index": report.as_json(config.index), "indexed_from": manifest.version}
         done = bundle.complete(staging, vectors, _counts(manifest), described, config.index, beam_argv)
-        version = bundle.publish(staging, config.gallery, done, config.index.min_recall)
+        _carry_tombstones(config)  # once more, for it took a while; publishing looks at those of the target
+        version = bundle.publish(staging, config.gallery, done, config.index.min_recall, config.based_on)
+    except (TakenDown, publish.Refused, storage.Conflict, storage.StorageError) as error:
+        complain(f"celebface build-index: {error}")
+        return 1
     except (RecallTooLow, BrokenIndex, BadBundle) as error:
         complain(f"celebface build-index: nothing was published: {error}")
         return 1
-    except (publish.Refused, storage.Conflict, storage.StorageError) as error:
-        complain(f"celebface build-index: {error}")
-        return 1
-    storage.delete_tree(staging)
+    finally:
+        storage.delete_tree(staging)  # no later run goes on with it
     summary.print_index(out, done.index)
     out.print(f"published {plain(version)}", markup=False)
     return 0
+
+
+def _carry_tombstones(config: BuildIndexConfig) -> None:
+    """Adds the source gallery's tombstones to those of the target, and refuses a source that holds what they name.
+
+    Raises:
+      TakenDown: If it does.
+    """
+    taken_down = tombstones.read(config.source_gallery)
+    if config.gallery != config.source_gallery:
+        keys = [(Mark(mark), value) for mark, hashes in taken_down.dates.items() for value in hashes]
+        taken_down = tombstones.add(config.gallery, keys)
+    if count := tombstones.holds_removed(config.source, taken_down):
+        raise TakenDown(
+            f"{count} of the rows of {config.source} were taken down since; nothing was published: index a version "
+            "that celebface galleries remove has made"
+        )
 
 
 def take_over(version: str, manifest: Manifest, folder: str) -> None:
     """Copies all files of a version but those of its index.
 
     Raises:
-      BadBundle: If a file is not what the manifest says.
+      BadBundle: If a file is missing or not what the manifest says.
     """
     for name, entry in manifest.files.items():
         if name.startswith(_INDEX):
             continue
-        target = storage.join(folder, name)
-        if not storage.exists(storage.join(version, name)):
-            raise BadBundle(f"the gallery lacks its {name}: {version}")
-        storage.copy_file(storage.join(version, name), target)
-        if storage.checksum(target) != (entry["sha256"], entry["bytes"]):
-            raise BadBundle(f"the gallery's {name} is not what its manifest says: {version}")
+        bundle_cache.fetch(version, name, entry, storage.join(folder, name))
 
 
 def _counts(manifest: Manifest) -> Mapping[str, Any]:

@@ -19,6 +19,7 @@ from celebface.indexing.searcher import Searcher
 from celebface.models.encoder_card import EncoderCard
 from celebface.pipelines import charts, report, summary
 from celebface.pipelines.index_files import add_index
+from celebface.pipelines.text import complain
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +33,19 @@ class Vectors:
 
     card: EncoderCard
     precision: str
+
+
+def check_place(command: str, gallery: str) -> None:
+    """Makes sure that a command can publish at a place, before its work is begun; see `publish.check_place`.
+
+    Raises:
+      StorageError: If it cannot.
+    """
+    if not publishing.check_place(gallery):
+        complain(
+            f"celebface {command}: the store of {gallery} ignores preconditions: of two commands that end together one "
+            "may replace the other's version as the latest without a word"
+        )
 
 
 def complete(
@@ -72,7 +86,8 @@ def complete(
         digest, size = storage.checksum(storage.join(folder, name))
         files[name] = {"sha256": digest, "bytes": size}
     created = report.utc_now()
-    contents = json.dumps([files[name]["sha256"] for name in sorted(files)])  # with run.json: no two runs share a name
+    # With run.json and what was measured of the index: no two runs share a name, nor two indexes of one run's shards.
+    contents = json.dumps([[files[name]["sha256"] for name in sorted(files)], index, config])
     return Manifest(
         version=publishing.version_name(created, hashlib.sha256(contents.encode()).hexdigest()),
         created=created.isoformat(),

@@ -43,7 +43,7 @@ def main(argv: Sequence[str]) -> int:
     points = _points(found, args.far)
     for name, data in zip(_FILES, (found.to_json(), *charts.draw(found)), strict=True):
         storage.write_bytes(storage.join(output, name), data)
-    out.print(found.evidence, markup=False)
+    out.print(plain(found.evidence), markup=False)
     if points:
         out.print(_table(points, args.people))
     if found.rank_one is not None and args.gallery:

@@ -62,11 +62,16 @@ class LedgerCounts:
         return {"faces": self.faces, "items": self.items, **self.statuses}
 
     @property
+    def quarantined(self) -> int:
+        """Photos that the audit keeps out."""
+        return sum(self.reasons.get(reason, 0) for reason in OF_THE_AUDIT)
+
+    @property
     def failed_ratio(self) -> float:
         """Share of the photos tried that were rejected; those in quarantine could be read, and do not count."""
         rejected = self.photos.get(Status.REJECTED, 0)
         tried = rejected + self.photos.get(Status.DONE, 0)
-        return (rejected - sum(self.reasons.get(reason, 0) for reason in OF_THE_AUDIT)) / max(1, tried)
+        return (rejected - self.quarantined) / max(1, tried)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -208,9 +213,10 @@ def write_json(uri: str, body: Mapping[str, Any]) -> None:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what decides a run's results."""
-    packages = ("celebface", "apache-beam", "keras", "mtcnn", "annoy", "numpy", "pillow", "pyarrow")
-    found = {name: importlib.metadata.version(name) for name in packages}
+    """Versions of what decides a run's results, down to the bytes of its charts and pages."""
+    networks = ("keras", "mtcnn")
+    libraries = ("apache-beam", "annoy", "jinja2", "matplotlib", "numpy", "pillow", "pyarrow")
+    found = {name: importlib.metadata.version(name) for name in ("celebface", *networks, *libraries)}
     for name, package in (("tensorflow", "tensorflow"), ("tensorflow", "tensorflow-cpu"), ("usearch", "usearch")):
         try:
             found[name] = importlib.metadata.version(package)

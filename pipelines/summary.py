@@ -49,7 +49,10 @@ def print_counts(out: Console, report: RunReport, ledger: LedgerCounts) -> None:
     for reason, count in sorted(ledger.reasons.items(), key=lambda entry: (-entry[1], entry[0])):
         out.print(f"  {count:>7} {reason}", markup=False)
     if ledger.flags.get(Flag.TWO_NAMES):
-        out.print(f"  {ledger.flags[Flag.TWO_NAMES]:>7} are given for several people", markup=False)
+        out.print(
+            f"  {ledger.flags[Flag.TWO_NAMES]:>7} are given for several people, or nearly the same photo is",
+            markup=False,
+        )
     if taken_over := sum(stage.noted.get(TAKEN_OVER, 0) for stage in report.stages.values()):
         out.print(f"{counted(taken_over, 'photo')} taken over from an earlier run", markup=False)
     if kept := sum(stage.noted.get(KEPT, 0) for stage in report.stages.values()):

@@ -190,6 +190,18 @@ def test_a_photo_given_for_two_people_is_decided_by_their_other_photos(tmp_path)
     assert wrong["detail"].startswith("also given for ann; D 0.0")
 
 
+def test_what_is_only_reported_is_still_said_to_have_two_names(tmp_path):
+    both = [
+        fakes.photo_outcome(f"/p/{who}/both.jpg", who, vectors=fakes.unit(AXES[:1] + 0.3 * AXES[24]), content=b"both")
+        for who in ("ann", "bob")
+    ]
+    write(tmp_path, [*photos()[:8], *both], "report")
+    wrong = ledger(tmp_path)["/p/bob/both.jpg"]
+    assert (wrong["status"], wrong["flag"]) == ("done", "two_names")
+    assert wrong["detail"].startswith("also given for ann; D 0.0")
+    assert [row["finding"] for row in rows(tmp_path, "audit")] == ["wrong_person"]
+
+
 @pytest.mark.parametrize("audit", ["off", "report", "quarantine"])
 def test_a_later_build_has_what_is_in_quarantine_and_audits_anew(quarantined, tmp_path, audit):
     places: list[StagedRow] = []

@@ -258,6 +258,21 @@ def test_without_add_a_build_holds_what_its_source_names(folders, tmp_path):
     assert {pathlib.Path(row["uri"]).parents[1] for row in table(latest(tmp_path), "ledger")} == {new}
 
 
+def test_a_version_published_while_one_is_added_to_is_not_undone(folders, tmp_path, monkeypatch, capsys):
+    _, new = folders
+    assert build(tmp_path, [new / "madonna"]) == 0
+    pointer, look_ahead = tmp_path / "celebrities" / "LATEST", build_gallery.intake.look_ahead
+
+    def publish_meanwhile(*given):
+        pointer.write_text("another\n")
+        return look_ahead(*given)
+
+    monkeypatch.setattr(build_gallery.intake, "look_ahead", publish_meanwhile)
+    assert build(tmp_path, [new / "madonna"], "--reuse=latest", "--add") == 1
+    assert "is no longer the latest version" in capsys.readouterr().err
+    assert pointer.read_text() == "another\n"
+
+
 def test_there_is_nothing_to_add_to_without_a_version(folders, tmp_path, capsys):
     assert build(tmp_path, [folders[1]], "--add") == 2
     assert "--add needs --reuse" in capsys.readouterr().err

@@ -9,12 +9,14 @@ import subprocess
 import sys
 
 import apache_beam as beam
+import fakes
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from celebface.indexing import publish, schemas, storage
+from celebface.indexing import publish, schemas, storage, versions
 from celebface.pipelines import build_gallery, cli
+from celebface.pipelines.report import LedgerCounts
 from celebface.transforms import shard
 
 PEOPLE = {"ben_afflek": 14, "elton_john": 16, "jerry_seinfeld": 21, "madonna": 19, "mindy_kaling": 22}
@@ -180,6 +182,43 @@ def test_nothing_is_published_without_a_face(tmp_path, capsys):
     assert "no photo gave a face" in capsys.readouterr().err
     (failed,) = gallery.glob("failed-*")
     assert [row["reason"] for row in table(failed, "ledger")] == ["not_an_image"]
+
+
+@pytest.mark.parametrize(
+    ("ledger", "fault"),
+    [
+        (LedgerCounts(9, {}, {}, 3, {"photo": {"done": 3, "rejected": 6}}, {}), ""),
+        (LedgerCounts(9, {}, {}, 0, {"photo": {"rejected": 9}}, {}), "no photo gave a face"),
+        (
+            LedgerCounts(9, {}, {"outlier": 2, "no_face": 7}, 0, {"photo": {"rejected": 9}}, {}),
+            "the audit keeps every photo with a face out; --audit report leaves them in",
+        ),
+        (
+            LedgerCounts(9, {}, {"outlier": 2}, 1, {"photo": {"done": 1, "rejected": 8}}, {}),
+            "67% of the photos were rejected, --max_failed_ratio is 66%",
+        ),
+    ],
+)
+def test_why_nothing_is_published(tmp_path, ledger, fault):
+    ratio = 0.66 if ledger.faces == 1 else 0.67
+    config, _ = build_gallery.parse_args([f"--source={tmp_path}", f"--max_failed_ratio={ratio}"])
+    assert build_gallery._fault(config, ledger) == fault
+
+
+def test_what_goes_on_from_the_latest_version_must_follow_it(tmp_path, monkeypatch):
+    root = str(tmp_path)
+    version = fakes.gallery(root, fakes.unit_vectors(4, 16), list("abcd"))
+
+    def based_on(*flags: str) -> str:
+        given = [f"--source={tmp_path}", f"--output_root={root}", "--name=gallery", *flags]
+        return build_gallery.parse_args(given)[0].based_on
+
+    assert (based_on(), based_on("--reuse=latest"), based_on("--reuse=v1")) == ("", "v1", "v1")
+    shutil.copytree(version, tmp_path / "gallery" / "v2")
+    (tmp_path / "gallery" / "LATEST").write_text("v2\n")
+    assert (based_on(), based_on("--reuse=latest"), based_on("--reuse=v1")) == ("", "v2", "")
+    monkeypatch.setattr(versions, "latest", lambda gallery: "v3")  # published since v2 was found
+    assert based_on("--reuse=latest") == "v2"
 
 
 def test_a_broken_budget_publishes_nothing_but_keeps_the_ledger(sample, tmp_path, capsys):

@@ -9,11 +9,12 @@ import fakes
 import numpy as np
 import pytest
 
-from celebface.indexing import annoy_index, hnsw_index, publish, storage
+from celebface.indexing import annoy_index, hnsw_index, publish, storage, tombstones
 from celebface.indexing.gallery import Gallery
 from celebface.indexing.manifest import Manifest
+from celebface.indexing.tombstones import Mark
 from celebface.models.encoder_card import INCEPTION_RESNET_V1, PREPROCESSING, EncoderCard
-from celebface.pipelines import cli
+from celebface.pipelines import bundle, cli, report
 
 VECTORS, PEOPLE = fakes.crowds([4] * 30, 16, 0.5)
 CARD = EncoderCard("fake", INCEPTION_RESNET_V1, 16, "00" * 32, PREPROCESSING, evidence="LFW")
@@ -72,6 +73,7 @@ def test_a_new_version_has_the_same_faces_and_another_index(gallery, kind, capsy
     assert manifest.config["index"] == {"kind": kind, "min_recall": 0.95, "max_latency_ms": None, "parts": 0}
     assert manifest.config["indexed_from"] == "v1"
     assert manifest.config["shards"] == 2  # what the build was asked for stays
+    assert {"annoy", "matplotlib", "jinja2"} <= manifest.code.keys()  # which decide what it holds
 
     answers = [Gallery.open(str(each)).nearest_people(VECTORS[:10], 3) for each in (old, version)]
     assert answers[0] == answers[1]
@@ -108,6 +110,84 @@ def test_a_version_may_be_named_and_another_gallery_made(gallery, tmp_path):
     version, manifest = latest(elsewhere / "other")
     assert manifest.config["indexed_from"] == "v1"
     assert len(Gallery.open(str(version))) == 120
+
+
+def test_an_old_version_does_not_become_the_latest_unasked(gallery, capsys):
+    assert build_index(gallery / "v1", "--index_kind=exact") == 0  # it is the latest
+    version, _ = latest(gallery)
+    capsys.readouterr()
+    assert build_index(gallery / "v1", "--index_kind=exact") == 2
+    assert capsys.readouterr().err == (
+        f"celebface build-index: v1 is not the latest version of {gallery}, and what is made of it would be: name "
+        "another place with --output_root or --name, or go back to it first: celebface galleries rollback "
+        f"{gallery} --to v1\n"
+    )
+    assert latest(gallery)[0] == version
+    assert build_index(gallery / "v1", "--index_kind=exact", "--name=other") == 0
+
+
+def while_it_runs(monkeypatch, happens) -> None:
+    """Has something happen between the start of a run and its end."""
+    complete = bundle.complete
+
+    def complete_later(*given):
+        happens()
+        return complete(*given)
+
+    monkeypatch.setattr(bundle, "complete", complete_later)
+
+
+@pytest.mark.parametrize("named", ["", "v1"])
+def test_a_version_published_meanwhile_is_not_undone(gallery, named, monkeypatch, capsys):
+    while_it_runs(monkeypatch, lambda: (gallery / "LATEST").write_text("v2\n"))
+    assert build_index(gallery / named, "--index_kind=exact") == 1
+    assert "v1 is no longer the latest version of" in capsys.readouterr().err
+    assert (gallery / "LATEST").read_text() == "v2\n"
+    assert sorted(path.name for path in gallery.iterdir()) == ["LATEST", "v1"]
+
+
+def test_what_was_taken_down_is_kept_out_of_the_other_gallery_too(gallery, tmp_path):
+    gone = [(Mark.IDENTITY, fakes.person("Somebody").identity_id), (Mark.URI, tombstones.uri_hash("/gone.jpg"))]
+    tombstones.add(str(gallery), gone)
+    tombstones.add(str(tmp_path / "other" / "gallery"), [(Mark.FACE, "0123456789abcdef")])
+    assert build_index(gallery, f"--output_root={tmp_path / 'other'}", "--index_kind=exact") == 0
+    carried = tombstones.read(str(tmp_path / "other" / "gallery"))
+    assert all(carried.has(*key) for key in (*gone, (Mark.FACE, "0123456789abcdef"))) and len(carried) == 3
+    assert not tombstones.read(str(gallery)).has(Mark.FACE, "0123456789abcdef")
+
+
+@pytest.mark.parametrize("flags", [[], ["--name=other"]], ids=["same", "other"])
+@pytest.mark.parametrize("meanwhile", [False, True])
+def test_what_was_taken_down_is_not_published_anew(gallery, flags, meanwhile, monkeypatch, capsys):
+    def remove():
+        tombstones.add(str(gallery), [(Mark.IDENTITY, fakes.person(PEOPLE[0]).identity_id)])
+
+    while_it_runs(monkeypatch, remove) if meanwhile else remove()
+    assert build_index(gallery, "--index_kind=exact", *flags) == 1
+    err = capsys.readouterr().err
+    assert f"of the rows of {gallery / 'v1'} were taken down since; nothing was published: index a version that" in err
+    assert len(err.splitlines()) == 1
+    assert sorted(path.name for path in gallery.iterdir()) == ["LATEST", "tombstones.json", "v1"]
+    other = gallery.parent / "other"
+    assert [path.name for path in other.iterdir()] == ["tombstones.json"] if flags else not other.exists()
+
+
+def test_two_indexes_of_the_same_second_are_two_versions(gallery, monkeypatch):
+    now = report.utc_now()
+    monkeypatch.setattr(report, "utc_now", lambda: now)
+    for recall in ("0.9", "0.95"):
+        assert build_index(gallery, "--index_kind=exact", f"--min_recall={recall}", f"--name=at-{recall}") == 0
+    one, two = (latest(gallery.parent / f"at-{recall}")[1] for recall in ("0.9", "0.95"))
+    assert one.created == two.created and one.version != two.version
+
+
+def test_a_store_that_ignores_preconditions_is_told_of(gallery, monkeypatch, capsys):
+    monkeypatch.setattr(publish, "check_place", lambda gallery: False)
+    assert build_index(gallery, "--index_kind=exact") == 0
+    assert capsys.readouterr().err == (
+        f"celebface build-index: the store of {gallery} ignores preconditions: of two commands that end together one "
+        "may replace the other's version as the latest without a word\n"
+    )
 
 
 def test_parts_are_built_by_workers_and_give_the_same_answers(gallery):

@@ -37,8 +37,8 @@ def version(store, tmp_path, monkeypatch) -> str:
 @pytest.fixture
 def fetched(monkeypatch) -> list[str]:
     """Names of the files that are fetched into the cache."""
-    names, fetch = [], bundle_cache._fetch
-    monkeypatch.setattr(bundle_cache, "_fetch", lambda *given: names.append(given[1]) or fetch(*given))
+    names, fetch = [], bundle_cache.fetch
+    monkeypatch.setattr(bundle_cache, "fetch", lambda *given: names.append(given[1]) or fetch(*given))
     return names
 
 
@@ -103,8 +103,8 @@ _OPEN = """
 import sys
 from celebface.indexing import bundle_cache
 from celebface.indexing.gallery import Gallery
-fetch = bundle_cache._fetch
-bundle_cache._fetch = lambda *given: print(given[1]) or fetch(*given)
+fetch = bundle_cache.fetch
+bundle_cache.fetch = lambda *given: print(given[1]) or fetch(*given)
 print(len(Gallery.open(sys.argv[1])))
 """
 

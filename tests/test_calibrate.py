@@ -12,7 +12,7 @@ from celebface.indexing.calibration import LFW_CURVE, Calibration, Verdict, verd
 from celebface.indexing.gallery import Gallery
 from celebface.indexing.rates import Tail
 from celebface.indexing.searcher import Neighbour
-from celebface.pipelines import cli
+from celebface.pipelines import bundle, cli
 
 TAIL = Tail.through(fakes.POINTS, "LFW")
 DIMENSION = 16  # strangers come as near as on LFW
@@ -158,6 +158,23 @@ def test_a_large_gallery_is_searched_for_some_of_its_people(gallery, version, mo
 
 
 # --- per cent ---------------------------------------------------------------------------------------------------------
+
+
+def test_of_a_person_with_many_faces_the_first_ones_count(version, monkeypatch):
+    shards = build.face_shards(version)
+    people = sorted({fakes.person(name).identity_id for name in PEOPLE})[:500]
+    whole = calibrate._faces_of(shards, people)
+    assert sorted(whole) == people and {len(faces) for faces in whole.values()} == {1, 2, 3}
+    monkeypatch.setattr(calibrate, "_MOST_FACES", 2)
+    for person, faces in calibrate._faces_of(shards, people).items():
+        np.testing.assert_array_equal(faces, whole[person][:2])
+
+
+def test_evidence_from_outside_cannot_act(version, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(bundle, "tail_of", lambda card: Tail.through(fakes.POINTS, "LFW\x1b[2J"))
+    assert cli.main(["calibrate", f"--gallery={version}", f"--output={tmp_path}"]) == 0
+    out = capsys.readouterr().out
+    assert "LFW" in out and "\x1b" not in out
 
 
 def test_a_curve_is_that_of_the_pairs_or_else_of_lfw(gallery, tmp_path):

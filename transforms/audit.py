@@ -114,7 +114,8 @@ def apply(
             }
         )
         said = changes.get(item, {}).get("detail") or outcomes["detail"][item].as_py()
-        changes[item] = {"flag": str(Flag(doubt.finding)), "detail": "; ".join(filter(None, [said, detail]))}
+        flag = outcomes["flag"][item].as_py() or str(Flag(doubt.finding))  # that it has two names is told in any case
+        changes[item] = {"flag": flag, "detail": "; ".join(filter(None, [said, detail]))}
         if kept_out:
             reasons[item] = Reason(doubt.finding)
             changes[item].update(status=str(Status.REJECTED), stage=STAGE, reason=str(doubt.finding), faces=0, flag="")
