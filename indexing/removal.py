@@ -120,11 +120,13 @@ def read_audit(version: str) -> Audited:
 def find(version: str, taken_down: Tombstones) -> Found:
     """Looks for what was taken down, in all tables that tell who or what a row is of.
 
-    Besides what tombstones name, a row goes that names the place of a photo that goes; but not for a photo in quarantine
-    that does not show who it is given for. One shard is in memory at a time.
+    Besides what tombstones name, a row goes that names the place of a photo that goes; but not for a photo in
+    quarantine that does not show who it is given for. One shard is in memory at a time.
     """
     found, strangers = Found(), _photos_of_strangers(version)
     for name in tables(version):
+        if table_of(name) == _AUDIT:  # of photos that other tables have, without their contents
+            continue
         table = read_table(version, name, _LOOKED_AT)
         going = table.filter(pa.array(_without_faces(table, taken_down) & ~_are_photos(table, strangers)))
         if table_of(name) == LEDGER:  # what was rejected may have the content of others: a site's own placeholder

@@ -158,7 +158,7 @@ def _as_they_stand(names: Collection[str]) -> re.Pattern[str] | None:
     written = [r"(?:[\s_+]|%20)+".join("".join(map(_any_form, word)) for word in parts) for parts in words]
     longest_first = "|".join(sorted(written, key=len, reverse=True))
     return re.compile(
-        rf"(?P<before>\A\s*|[{_BETWEEN}]\s*|\bfor\s+)(?:{longest_first})(?=(?:\.\w+)?\s*(?:[{_BETWEEN}]|\Z))",
+        rf"(?P<before>\A\s*|[{_BETWEEN}]\s*|\bfor\s+)(?:{longest_first})(?:\.\w+)?(?=\s*(?:[{_BETWEEN}]|\Z))",
         re.IGNORECASE,
     )
 

@@ -14,12 +14,12 @@ from celebface.indexing.publish import LATEST, Refused
 from celebface.indexing.tombstones import Tombstones
 from celebface.indexing.versions import Version
 
-_FAILED = "ledger of a failed build"
+_FAILED, _PARTS = "ledger of a failed build", "parts of a build"
 # What builds leave in a gallery beside its versions, by what it is. Other folders are somebody else's.
 _LEFT_BEHIND = {
     "unfinished version": re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}"),
     _FAILED: re.compile(r"failed-\d{8}T\d{6}Z"),
-    "parts of a build": re.compile(r"\.staging-[0-9a-f]+"),
+    _PARTS: re.compile(r"\.staging-[0-9a-f]+"),
 }
 VERSION = "version"
 FOREIGN = "folder of somebody else"
@@ -102,12 +102,16 @@ class Holder:
 
     Attributes:
       folder: What it is; `FOREIGN` if it is not the gallery's.
-      rows: Rows of its tables that do; 0 if they cannot be read, and nobody knows.
+      rows: Rows of its tables that do.
+      untold: Photos of which nobody knows.
+      damaged: Whether its tables cannot be read.
       settled: Whether nobody writes to it any more.
     """
 
     folder: Doomed
     rows: int
+    untold: int
+    damaged: bool
     settled: bool
 
 
@@ -125,17 +129,16 @@ def holders(gallery: str, taken_down: Tombstones, unfinished_before_ns: int) -> 
         if name == latest or storage.type_of(folder) != "folder":
             continue
         what = VERSION if name in names else _left_behind(name) or FOREIGN
+        rows, untold, damaged = 0, 0, False
         try:
             rows = tombstones.holds_removed(folder, taken_down)
+            untold = tombstones.untold_photos(folder) if what == _PARTS else 0
         except (pa.ArrowInvalid, OSError):  # damaged, or deleted by the build that had it
-            rows = 0
-            if what == FOREIGN or not storage.exists(folder):
-                continue
-        else:
-            if not rows:
-                continue
-        found = _measure(gallery, name, what)
-        yield Holder(found, rows, what in (VERSION, _FAILED) or found.changed_ns < unfinished_before_ns)
+            damaged = what != FOREIGN and storage.exists(folder)
+        if rows or untold or damaged:
+            found = _measure(gallery, name, what)
+            settled = what in (VERSION, _FAILED) or found.changed_ns < unfinished_before_ns
+            yield Holder(found, rows, untold, damaged, settled)
 
 
 def doomed(gallery: str, keep: int, unfinished_before_ns: int) -> list[Doomed]:

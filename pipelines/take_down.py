@@ -20,6 +20,7 @@ from celebface.indexing.recall import RecallTooLow
 from celebface.indexing.removal import Found
 from celebface.indexing.searcher import Searcher
 from celebface.indexing.tombstones import Tombstones
+from celebface.indexing.upkeep import Holder
 from celebface.models.encoder_card import BadEncoder, EncoderCard
 from celebface.pipelines import audit_page, bundle, report, summary
 from celebface.pipelines.arguments import Parser, UsageError
@@ -283,11 +284,10 @@ def _older(config: RemoveConfig, taken_down: Tombstones, out: Console) -> None:
     """Tells what else in the gallery's folder holds what was taken down, and deletes it if that was asked for."""
     left = []
     for holder in upkeep.holders(config.gallery, taken_down, time.time_ns() - _SETTLED_NS):
-        goes = config.prune and holder.rows and holder.settled and holder.folder.what != upkeep.FOREIGN
+        goes = config.prune and holder.settled and not holder.damaged and holder.folder.what != upkeep.FOREIGN
         gone = goes and upkeep.delete(config.gallery, holder.folder)
-        done = "deleted" if gone else "still holds" if holder.rows else "perhaps still holds, and cannot be read:"
-        rows = f" ({counted(holder.rows, 'row')} of what was taken down)" if holder.rows else ""
-        out.print(f"{done} {plain(storage.join(config.gallery, holder.folder.name))}{rows}", markup=False)
+        done = "deleted" if gone else "still holds" if holder.rows else "may still hold"
+        out.print(f"{done} {plain(storage.join(config.gallery, holder.folder.name))} ({_held(holder)})", markup=False)
         if not gone:
             left.append(holder)
     foreign = [holder.folder.name for holder in left if holder.folder.what == upkeep.FOREIGN]
@@ -301,3 +301,11 @@ def _older(config: RemoveConfig, taken_down: Tombstones, out: Console) -> None:
         )
     if left and not config.prune:
         out.print("celebface galleries prune deletes older versions, or --prune these now", markup=False)
+
+
+def _held(holder: Holder) -> str:
+    if holder.damaged:
+        return "a table of it cannot be read"
+    if holder.rows:
+        return f"{counted(holder.rows, 'row')} of what was taken down"
+    return f"{counted(holder.untold, 'photo')} of which nobody knows who is on them"

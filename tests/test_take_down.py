@@ -22,7 +22,7 @@ from celebface.pipelines import bundle, report, take_down
 from celebface.pipelines.arguments import UsageError
 from celebface.pipelines.bundle import Vectors
 from celebface.pipelines.proof import StillFound, prove
-from celebface.transforms import shard, stage
+from celebface.transforms import shard, stage, staged
 from celebface.transforms.records import Outcome, Person, Provenance, rejected
 from celebface.transforms.shard import ShardLayout
 from celebface.transforms.staged import read_outcomes, staging_schema
@@ -400,7 +400,7 @@ def test_an_older_version_that_cannot_be_read_is_told_and_stays(gallery, capsys)
     assert remove(gallery, "--identity=Cher") == 0
     (gallery / FIRST / "faces-00000-of-00002.parquet").write_bytes(b"PAR1 no table")
     assert remove(gallery, "--identity=Cher", "--prune") == 0
-    assert f"cannot be read: {gallery}/{FIRST}" in capsys.readouterr().out.replace("\n", " ")
+    assert f"may still hold {gallery}/{FIRST} (a table of it cannot be read)" in capsys.readouterr().out
     assert (gallery / FIRST).is_dir()
 
 
@@ -480,6 +480,18 @@ def test_what_a_build_may_still_write_to_stays_and_is_told(gallery, capsys):
     assert there == {"parts", "unfinished", "foreign"}  # the ledger of a failed build is all written
     out = capsys.readouterr().out
     assert f"still holds {gallery}/.staging-0123456789ab" in out and "prune --unfinished_hours=0 deletes it" in out
+
+
+def test_photos_of_a_killed_run_that_do_not_tell_who_is_on_them_are_told_and_deleted(gallery, capsys):
+    """None goes on with that run: tombstones are part of its folder's name."""
+    staged.write_photos(str(gallery / ".staging-0123456789ab"), [("item", "", "", "00ff", b"\xff\xd8")])
+    assert remove(gallery, "--identity=Cher") == 0
+    told = f"{gallery}/.staging-0123456789ab (1 photo of which nobody knows who is on them)"
+    assert f"may still hold {told}" in capsys.readouterr().out
+    age(gallery, 25)
+    assert remove(gallery, "--identity=Cher", "--prune") == 0
+    assert f"deleted {told}" in capsys.readouterr().out
+    assert not (gallery / ".staging-0123456789ab").exists()
 
 
 def test_a_version_that_is_made_the_latest_while_it_is_pruned_stays(gallery, monkeypatch, capsys):

@@ -74,7 +74,7 @@ def test_names_that_hold_what_others_lie_between_are_found(name):
         name: "(removed)",
         name.upper(): "(removed)",
         f"/photos/{name}/1.jpg": "/photos/(removed)/1.jpg",
-        f"/photos/{name.replace(' ', '_')}.jpg": "/photos/(removed).jpg",
+        f"/photos/{name.replace(' ', '_')}.jpg": "/photos/(removed)",
         f"https://example.org/{urllib.parse.quote(name, safe='')}.jpg": "https://example.org/(removed)",
         f"https://example.org/{name.replace(' ', '%20')}?x=1": "https://example.org/(removed)?x=1",
         f"also given for {name}, {name}, Ann": "also given for (removed), (removed), (removed)",
