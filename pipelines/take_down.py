@@ -95,7 +95,10 @@ def parse_args(argv: Sequence[str]) -> RemoveConfig:
         help="publish nothing, only keep them out of all later builds, whether or not the gallery has them",
     )
     parser.add_argument(
-        "--prune", action="store_true", help="delete what older versions, failed and unfinished runs hold of them"
+        "--prune",
+        action="store_true",
+        help="delete the older versions, failed and unfinished runs that hold them; what was written to in the last 24 "
+        "hours by an unfinished one stays",
     )
     parser.add_argument("--proof", default="", metavar="FILE", help="write the proof as JSON; it names nobody")
     args = parser.parse_args(argv)
