@@ -13,6 +13,7 @@ from typing import Any
 from celebface.indexing import storage, tombstones
 from celebface.indexing.manifest import NAME as MANIFEST_NAME
 from celebface.indexing.manifest import BadBundle, Manifest
+from celebface.indexing.tombstones import TakenDown
 
 LATEST = "LATEST"
 _RECALLS = ("recall_at_1", "recall_at_10")  # of the manifest's index
@@ -80,7 +81,7 @@ def publish(
 
     Raises:
       BadBundle: If a file read back is not what was to be written.
-      TakenDown: If it holds what was taken down in the meantime.
+      TakenDown: If it holds what was taken down in the meantime; nothing of it stays.
       Refused: If the index finds too little, or the version is not made from the latest.
       storage.Conflict: If somebody else has moved LATEST meanwhile.
       storage.StorageError: If the store does not take it.
@@ -95,7 +96,11 @@ def publish(
         names = sorted(manifest.files)
         for name in pool.map(lambda name: _upload(assembled, version, name, manifest.files[name]), names):
             uploaded(name)
-    tombstones.check(assembled, gallery)  # after LATEST was read: a removal that comes later moves it
+    try:
+        tombstones.check(assembled, gallery)  # after LATEST was read: a removal that comes later moves it
+    except TakenDown:
+        storage.delete_tree(version)
+        raise
     storage.write_bytes(storage.join(version, MANIFEST_NAME), manifest.to_json())
     try:
         storage.replace_tagged(pointer, f"{manifest.version}\n".encode(), tag)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from celebface.indexing import storage, tombstones
-from celebface.indexing.schemas import REMOVED_URI, Kind, Reason, Status
+from celebface.indexing.schemas import REMOVED_URI, Action, Finding, Kind, Reason, Status
 from celebface.indexing.tombstones import Mark, Tombstones
 from celebface.indexing.traces import PROSE, Traces, leaves
 
@@ -18,7 +18,10 @@ STAGE = "galleries remove"
 LEDGER = "ledger"
 _OF_PHOTOS = (LEDGER, "faces", "repeats", "quarantined")  # a row is of one photo; in other tables it may be of two
 _ROWS_PER_GROUP = 4096
+_AUDIT = "audit"
+_NOT_THEM = (Finding.WRONG_PERSON, Finding.OUTLIER)  # what a face is found to be that shows somebody else
 _KEYS = ("identity", "identity_id", "uri", "face_id", "content_sha256", "image_id", "aliases", "embedding")
+_LOOKED_AT = (*_KEYS[:-1], "kind", "source_page")  # all that tells who or what a row is of
 
 # What a ledger row of something that was taken down says; its id and kind stay.
 REDACTED = {
@@ -87,15 +90,45 @@ def read_table(version: str, name: str, columns: Sequence[str] | None = None) ->
         return file.read(columns=columns and [column for column in file.schema_arrow.names if column in columns])
 
 
+@dataclasses.dataclass
+class Audited:
+    """What the audit of a version found of faces under wrong names.
+
+    Attributes:
+      shown: Face ids by the identity id of the person whom they seem to show.
+      strangers: Face ids in quarantine of which it is found that they do not show who they are given for.
+    """
+
+    shown: dict[str, set[str]] = dataclasses.field(default_factory=dict)
+    strangers: set[str] = dataclasses.field(default_factory=set)
+
+
+def read_audit(version: str) -> Audited:
+    """Reads what a version's audit found."""
+    audited, columns = Audited(), ("face_id", "finding", "action", "other_id")
+    for name in tables(version):
+        if table_of(name) != _AUDIT:
+            continue
+        for row in read_table(version, name, columns).to_pylist():
+            if row["finding"] in _NOT_THEM and row["action"] == Action.QUARANTINED:
+                audited.strangers.add(row["face_id"])
+            if row["finding"] == Finding.WRONG_PERSON:
+                audited.shown.setdefault(row["other_id"], set()).add(row["face_id"])
+    return audited
+
+
 def find(version: str, taken_down: Tombstones) -> Found:
     """Looks for what was taken down, in all tables that tell who or what a row is of.
 
-    Besides what tombstones name, a row goes that names the place of a photo that goes.
+    Besides what tombstones name, a row goes that names the place of a photo that goes; but not for a photo in
+    quarantine that does not show who it is given for. One shard is in memory at a time.
     """
-    found = Found()
-    shards = {name: read_table(version, name, (*_KEYS, "kind", "source_page")) for name in tables(version)}
-    for name, table in shards.items():
-        going = table.filter(pa.array(_without_faces(table, taken_down)))
+    found, strangers = Found(), _photos_of_strangers(version)
+    for name in tables(version):
+        if table_of(name) == _AUDIT:  # of photos that other tables have, without their contents
+            continue
+        table = read_table(version, name, _LOOKED_AT)
+        going = table.filter(pa.array(_without_faces(table, taken_down) & ~_are_photos(table, strangers)))
         if table_of(name) == LEDGER:  # what was rejected may have the content of others: a site's own placeholder
             found.uris |= set(_values(going.filter(pc.equal(going["kind"], Kind.PHOTO)), "uri"))
         else:
@@ -106,26 +139,30 @@ def find(version: str, taken_down: Tombstones) -> Found:
     vectors, staying_people, staying_names = [], set[str](), set[str]()
     pages, staying_pages = set[str](), set[str]()  # others may be found on the same ones
     names: dict[str, set[str]] = {}
-    for name, table in shards.items():
+    staying_hashes = set[str]()
+    for name in tables(version):
+        table = read_table(version, name, _LOOKED_AT)
         mask = _going(table_of(name), table, taken_down, found)
         going, staying = table.filter(pa.array(mask)), table.filter(pa.array(~mask))
         if mask.any():
             found.rows[table_of(name)] = found.rows.get(table_of(name), 0) + int(mask.sum())
         found.faces |= set(_values(going, "face_id"))
-        if "embedding" in table.column_names and len(going):
-            column = leaves(going["embedding"].combine_chunks())
-            vectors.append(column.to_numpy(zero_copy_only=False).reshape(len(going), -1).astype(np.float32))
+        faces = read_table(version, name, ("embedding",)).filter(pa.array(mask)) if mask.any() else table.slice(0, 0)
+        if "embedding" in faces.column_names:
+            column = leaves(faces["embedding"].combine_chunks())
+            vectors.append(column.to_numpy(zero_copy_only=False).reshape(len(faces), -1).astype(np.float32))
         if table_of(name) == "faces":
             found.staying += len(staying)
         pages |= set(_values(going, "uri"))
         staying_pages |= {*_values(staying, "uri"), *_values(staying, "source_page")}
+        staying_hashes |= {*_values(staying, "content_sha256"), *_values(staying, "image_id")}
         staying_people |= set(_values(staying, "identity_id"))
         staying_names |= set(_values(staying, "identity")) | set(_values(staying, "aliases"))
         for identity_id, called in _called(going):
             names.setdefault(identity_id, set()).update(called)
     found.people = names.keys() - staying_people - {""}
     found.names = {name for identity_id in found.people for name in names[identity_id]} - staying_names
-    found.hashes |= found.people
+    found.hashes = (found.hashes - staying_hashes) | found.people
     found.hashes |= {
         value for mark in (Mark.IDENTITY, Mark.PHOTO, Mark.FACE) for value in taken_down.dates.get(mark, ())
     }
@@ -143,15 +180,33 @@ def _without_faces(table: pa.Table, taken_down: Tombstones) -> np.ndarray:
     return tombstones.covered(table, Tombstones(dates))
 
 
+def _photos_of_strangers(version: str) -> set[tuple[str, str, str]]:
+    """(uri, identity id, content) of photos in quarantine that do not show who they are given for."""
+    photos, strangers = set[tuple[str, str, str]](), read_audit(version).strangers
+    for name in tables(version) if strangers else ():
+        table = read_table(version, name, ("uri", "identity_id", "content_sha256", "face_id"))
+        if "face_id" in table.column_names:
+            faces = pa.array(sorted(strangers), pa.string())
+            photos.update(_photos(table.filter(pc.is_in(table["face_id"], value_set=faces))))
+    return photos
+
+
+def _are_photos(table: pa.Table, photos: Collection[tuple[str, str, str]]) -> np.ndarray:
+    """Which rows are of some photos, bool [N]."""
+    mask = np.zeros(len(table), bool)
+    if photos:
+        for row, photo in enumerate(_photos(table)):
+            mask[row] = photo in photos
+    return mask
+
+
 def _going(kind: str, table: pa.Table, taken_down: Tombstones, found: Found) -> np.ndarray:
     """Rows that go, bool [N]; those of the ledger are made unreadable."""
     mask = tombstones.covered(table, taken_down)
     if "uri" in table.column_names and found.uris:
         places = pa.array(sorted(found.uris), pa.string())
         mask |= pc.is_in(table["uri"].cast(pa.string()), value_set=places).to_numpy(zero_copy_only=False)
-    if kind == LEDGER and found.face_photos:
-        mask |= np.array([photo in found.face_photos for photo in _photos(table)], bool)
-    return mask
+    return mask | _are_photos(table, found.face_photos) if kind == LEDGER else mask
 
 
 def _photos(table: pa.Table) -> Iterator[tuple[str, str, str]]:

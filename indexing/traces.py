@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import html
 import json
 import re
 import unicodedata
@@ -18,7 +19,9 @@ from celebface.indexing.schemas import REMOVED_URI
 
 PROSE = frozenset(("detail", "author", "licence"))  # columns that hold sentences, or what strangers wrote
 _HEX = re.compile(r"(?<![0-9a-f])[0-9a-f]{16,}(?![0-9a-f])")
-_PARTS = re.compile(r"""([/\\,;:|=&?#"'()\[\]<>\s]+for\s|[/\\,;:|=&?#"'()\[\]<>\n\t]+)""")  # what names lie between
+_BETWEEN = r"""/\\,;:|=&?#"'()\[\]<>\n\t"""  # what names lie between, as characters of a set
+_PARTS = re.compile(rf"([{_BETWEEN}\s]+for\s|[{_BETWEEN}]+)")
+_MARKUP = (".html", ".svg")
 _STARTS = re.compile(r"""(?:(?<=[\s"'(,;=])|\A)(?=[a-z][a-z0-9+.-]*:|/)""")  # of places, in a text
 _GOES_ON = re.compile(r"[\w/%~+.-]")  # what follows belongs to the place
 _LEAST_RAW = 6  # bytes: 10^8 bytes that mean nothing hold any 4 of them by chance, and hardly ever 6
@@ -62,8 +65,9 @@ class Traces:
     """What is looked for.
 
     A name counts where it stands by itself: as a value, as a folder or file in a path, between commas; not within
-    longer names, for Ann is neither Joanna nor Mary Ann. In prose it counts wherever its words are, as nothing there is
-    lost by cutting out too much. Upper and lower case, and _ and + for spaces, make no difference.
+    longer names, for Ann is neither Joanna nor Mary Ann. So does one that holds what others lie between, such as
+    AC/DC or Conan O'Brien. In prose it counts wherever its words are, as nothing there is lost by cutting out too much.
+    Upper and lower case, and _ and + for spaces, make no difference.
 
     Args:
       names: Names of people.
@@ -78,6 +82,7 @@ class Traces:
         written = {r"[\s_+]+".join(map(re.escape, unicodedata.normalize("NFC", name).split())) for name in names} - {""}
         words = sorted(written, key=len, reverse=True)
         self._in_prose = re.compile(rf"(?<!\w)(?:{'|'.join(words)})(?!\w)", re.IGNORECASE)
+        self._in_pieces = _as_they_stand([name for name in names if _PARTS.search(name)])
         self._lengths = sorted({len(uri) for uri in self._uris}, reverse=True)
         raw = {text.encode() for text in (*self._uris, *self._hashes, *names)}
         self._raw = sorted(text for text in raw if len(text) >= _LEAST_RAW)
@@ -99,6 +104,8 @@ class Traces:
             text = self._without_uris(text)
         if self._names and prose and self._in_prose.search(composed := unicodedata.normalize("NFC", text)):
             text = self._in_prose.sub(REMOVED_URI, composed)
+        if self._in_pieces and self._in_pieces.search(composed := unicodedata.normalize("NFC", text)):
+            text = self._in_pieces.sub(rf"\g<before>{REMOVED_URI}", composed)
         if self._names:
             parts = _PARTS.split(text)
             parts[::2] = [
@@ -141,6 +148,24 @@ class Traces:
 
 def _plain(name: str) -> str:
     return " ".join(unicodedata.normalize("NFC", name).replace("_", " ").replace("+", " ").casefold().split())
+
+
+def _as_they_stand(names: Collection[str]) -> re.Pattern[str] | None:
+    """Finds names that `_PARTS` takes apart where they stand by themselves, also with %27 and the like in them."""
+    if not names:
+        return None
+    words = [unicodedata.normalize("NFC", name).replace("_", " ").replace("+", " ").split() for name in names]
+    written = [r"(?:[\s_+]|%20)+".join("".join(map(_any_form, word)) for word in parts) for parts in words]
+    longest_first = "|".join(sorted(written, key=len, reverse=True))
+    return re.compile(
+        rf"(?P<before>\A\s*|[{_BETWEEN}]\s*|\bfor\s+)(?:{longest_first})(?:\.\w+)?(?=\s*(?:[{_BETWEEN}]|\Z))",
+        re.IGNORECASE,
+    )
+
+
+def _any_form(character: str) -> str:
+    quoted = "".join(f"%{byte:02x}" for byte in character.encode())
+    return f"(?:{re.escape(character)}|{quoted})"
 
 
 def scan(folder: str, traces: Traces, more: Mapping[str, bytes] | None = None) -> Scanned:
@@ -213,6 +238,8 @@ def leaves(array: pa.Array) -> pa.Array:
 def _scan_file(name: str, data: bytes, traces: Traces) -> tuple[int, int, list[Trace]]:
     try:
         texts = list(_texts(json.loads(data))) if name.endswith(".json") else data.decode().splitlines()
+        if name.endswith(_MARKUP):
+            texts = list(map(html.unescape, texts))
     except ValueError:  # not UTF-8: vectors, an index, a picture
         texts = []
     found = [

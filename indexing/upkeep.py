@@ -2,21 +2,27 @@
 
 import dataclasses
 import re
+from collections.abc import Iterator
+
+import pyarrow as pa
 
 from celebface.indexing import bundle_cache, storage, tombstones, versions
 from celebface.indexing.cache import default_cache
 from celebface.indexing.manifest import NAME as MANIFEST_NAME
 from celebface.indexing.manifest import BadBundle
 from celebface.indexing.publish import LATEST, Refused
+from celebface.indexing.tombstones import Tombstones
 from celebface.indexing.versions import Version
 
+_FAILED, _PARTS = "ledger of a failed build", "parts of a build"
 # What builds leave in a gallery beside its versions, by what it is. Other folders are somebody else's.
 _LEFT_BEHIND = {
     "unfinished version": re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}"),
-    "ledger of a failed build": re.compile(r"failed-\d{8}T\d{6}Z"),
-    "parts of a build": re.compile(r"\.staging-[0-9a-f]+"),
+    _FAILED: re.compile(r"failed-\d{8}T\d{6}Z"),
+    _PARTS: re.compile(r"\.staging-[0-9a-f]+"),
 }
 VERSION = "version"
+FOREIGN = "folder of somebody else"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +96,51 @@ def refuse_taken_down(gallery: str, version: Version) -> None:
         raise Refused(f"{version.name} cannot be made the latest: it has {rows} rows of what was taken down since")
 
 
+@dataclasses.dataclass(frozen=True)
+class Holder:
+    """A folder of a gallery that holds what was taken down.
+
+    Attributes:
+      folder: What it is; `FOREIGN` if it is not the gallery's.
+      rows: Rows of its tables that do.
+      untold: Photos of which nobody knows.
+      damaged: Whether its tables cannot be read.
+      settled: Whether nobody writes to it any more.
+    """
+
+    folder: Doomed
+    rows: int
+    untold: int
+    damaged: bool
+    settled: bool
+
+
+def holders(gallery: str, taken_down: Tombstones, unfinished_before_ns: int) -> Iterator[Holder]:
+    """Looks for what was taken down in all folders of a gallery but its latest version.
+
+    Args:
+      gallery: <root>/<name>.
+      taken_down: The tombstones.
+      unfinished_before_ns: What builds have left is settled if it has not changed since.
+    """
+    names, latest = {version.name for version in versions.versions(gallery)}, versions.latest(gallery)
+    for name in storage.list_names(gallery):
+        folder = storage.join(gallery, name)
+        if name == latest or storage.type_of(folder) != "folder":
+            continue
+        what = VERSION if name in names else _left_behind(name) or FOREIGN
+        rows, untold, damaged = 0, 0, False
+        try:
+            rows = tombstones.holds_removed(folder, taken_down)
+            untold = tombstones.untold_photos(folder) if what == _PARTS else 0
+        except (pa.ArrowInvalid, OSError):  # damaged, or deleted by the build that had it
+            damaged = what != FOREIGN and storage.exists(folder)
+        if rows or untold or damaged:
+            found = _measure(gallery, name, what)
+            settled = what in (VERSION, _FAILED) or found.changed_ns < unfinished_before_ns
+            yield Holder(found, rows, untold, damaged, settled)
+
+
 def doomed(gallery: str, keep: int, unfinished_before_ns: int) -> list[Doomed]:
     """What of a gallery may be deleted.
 
@@ -108,12 +159,17 @@ def doomed(gallery: str, keep: int, unfinished_before_ns: int) -> list[Doomed]:
     ]
     names = {version.name for version in there}
     for name in storage.list_names(gallery):
-        what = next((what for what, pattern in _LEFT_BEHIND.items() if pattern.fullmatch(name)), "")
+        what = _left_behind(name)
         if what and name not in names:
             left = _measure(gallery, name, what)
             if left.changed_ns < unfinished_before_ns:
                 found.append(left)
     return found
+
+
+def _left_behind(name: str) -> str:
+    """What builds have left under a name; empty if it is none of theirs."""
+    return next((what for what, pattern in _LEFT_BEHIND.items() if pattern.fullmatch(name)), "")
 
 
 def _measure(gallery: str, name: str, what: str) -> Doomed:

@@ -12,6 +12,7 @@ from rich.progress import Progress
 from celebface.indexing import build, calibrate, calibration, storage
 from celebface.indexing import publish as publishing
 from celebface.indexing.calibration import Calibration
+from celebface.indexing.index import BrokenIndex
 from celebface.indexing.kinds import IndexRequest
 from celebface.indexing.manifest import Manifest
 from celebface.indexing.rates import Tail
@@ -70,7 +71,7 @@ def complete(
       The manifest, which `publish` takes; its version is named by the contents.
 
     Raises:
-      BrokenIndex: If the index fails its self-test, or its library is missing.
+      BrokenIndex: If the index fails its self-test, its library is missing, or a shard lacks faces.
       RecallTooLow: If no index meets what is asked for.
     """
     card = vectors.card
@@ -79,6 +80,8 @@ def complete(
         local = scratch if storage.is_stored(folder) else storage.local_path(folder)
         index = add_index(folder if local == scratch else local, local, request or IndexRequest(), beam_argv)
         search = Searcher.open(local, index).nearest_people
+        if index["faces"] != counts["faces"]:
+            raise BrokenIndex(f"the ledger counts {counts['faces']} faces and the shards have {index['faces']}")
         measured = calibrate.of_gallery(build.face_shards(folder), search, card.encoder_id, tail_of(encoder))
     write_calibration(folder, measured)
     files = {}

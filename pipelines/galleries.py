@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
+import pyarrow as pa
 from rich.progress import track
 
 from celebface.indexing import difference, publish, storage, upkeep, versions
@@ -44,6 +45,8 @@ def main(argv: Sequence[str]) -> int:
         return _ACTIONS[action](argv[1:])
     except (BadBundle, publish.Refused, storage.StorageError) as error:
         raise UsageError(str(error)) from error
+    except (pa.ArrowInvalid, FileNotFoundError) as error:
+        raise UsageError(f"a table is damaged or gone: {error}; celebface galleries verify tells which") from error
     except storage.Conflict as error:
         complain(f"celebface galleries {action}: {error}")
         return 1

@@ -4,7 +4,8 @@ import collections
 import contextlib
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from celebface.indexing import removal, tombstones
 from celebface.indexing.tombstones import Key, Mark, Tombstones
@@ -14,7 +15,8 @@ from celebface.transforms.records import Person, printable
 from celebface.transforms.web.client import clean_url
 from celebface.transforms.web.policy import WebFault
 
-_ID = re.compile(r"[0-9a-f]{16}")
+_ROWS_AT_ONCE = 4096
+ID = re.compile(r"[0-9a-f]{16}")
 
 
 @dataclasses.dataclass
@@ -28,27 +30,52 @@ class _Known:
 
 
 class People:
-    """What a version says of people and photos; an empty one if there is none."""
+    """What a version says of people, and of the photos and faces asked for.
 
-    def __init__(self, version: str):
+    Args:
+      version: URI of the version; empty if there is none.
+      uris: Places of photos that are asked for.
+      faces: Face ids that are.
+    """
+
+    def __init__(self, version: str, uris: Sequence[str] = (), faces: Sequence[str] = ()):
         self.people: dict[str, _Known] = collections.defaultdict(_Known)
         self.contents_of: dict[str, set[str]] = collections.defaultdict(set)
         self.faces: set[str] = set()
-        columns = ["identity", "identity_id", "external_id", "aliases", "uri", "content_sha256", "face_id"]
-        for name in removal.tables(version) if version else ():
-            for row in removal.read_table(version, name, columns).to_pylist():
-                content = row.get("content_sha256") or ""
-                if row.get("face_id"):
-                    self.faces.add(row["face_id"])
-                if row.get("uri"):
-                    self.contents_of[row["uri"]].add(content)
-                if row.get("identity_id"):
-                    known = self.people[row["identity_id"]]
-                    known.names.add(row.get("identity") or "")
-                    known.external_ids.add(row.get("external_id") or "")
-                    known.aliases.update(row.get("aliases") or ())
-                    if row.get("face_id"):  # what was rejected may be anything, such as a site's own placeholder
-                        known.contents.add(content)
+        self._audited = removal.read_audit(version) if version else removal.Audited()
+        self._mistaken = set[str]().union(*self._audited.shown.values())
+        self._photo_of: dict[str, tuple[str, str]] = {}  # of faces that show somebody else: who is said to be, content
+        places, wanted = {place for text in uris for place in _places(text)}, set(faces)
+        for row in _rows(version) if version else ():
+            content, face = row.get("content_sha256") or "", row.get("face_id") or ""
+            if face in wanted:
+                self.faces.add(face)
+            if row.get("uri") in places:
+                self.contents_of[row["uri"]].add(content)
+            if row.get("identity_id"):
+                self._add_to_person(row, content, face)
+
+    def _add_to_person(self, row: Mapping[str, Any], content: str, face: str) -> None:
+        known = self.people[row["identity_id"]]
+        known.names.add(row.get("identity") or "")
+        known.external_ids.add(row.get("external_id") or "")
+        known.aliases.update(row.get("aliases") or ())
+        if face in self._mistaken and content:
+            self._photo_of[face] = (row["identity_id"], content)
+        if face and face not in self._audited.strangers:  # what was rejected may be anything, as a site's placeholder
+            known.contents.add(content)
+
+    def under_other_names(self, identity_id: str) -> Iterator[tuple[str, str]]:
+        """Faces that the audit found to show somebody, under the names of others.
+
+        Yields:
+          Face id, and the sha256 of the photo, which is empty if it is also given for a third person.
+        """
+        for face in sorted(self._audited.shown.get(identity_id, ())):
+            if face in self._photo_of:
+                owner, content = self._photo_of[face]
+                others = (known for who, known in self.people.items() if who not in (owner, identity_id))
+                yield face, "" if any(content in known.contents for known in others) else content
 
     def find_person(self, who: str) -> list[str]:
         """Identity ids of whom a text may mean: by id, else by external id, else by name, else by alias."""
@@ -65,13 +92,29 @@ class People:
         return []
 
 
+def _rows(version: str) -> Iterator[dict[str, Any]]:
+    """The rows of all tables, by what tells who or what they are of; few at a time in memory."""
+    columns = ("identity", "identity_id", "external_id", "aliases", "uri", "content_sha256", "face_id")
+    for name in removal.tables(version):
+        for batch in removal.read_table(version, name, columns).to_batches(_ROWS_AT_ONCE):
+            yield from batch.to_pylist()
+
+
 @dataclasses.dataclass
 class Asked:
-    """What was asked for, as tombstones; what of it nobody knows; and who else bears a name of somebody removed."""
+    """What was asked for, as tombstones.
+
+    Attributes:
+      keys: The tombstones.
+      unknown: What of it nobody knows.
+      namesakes: Who else bears a name of somebody removed.
+      under_other_names: Faces that go, as the audit found them to show who is removed.
+    """
 
     keys: list[Key] = dataclasses.field(default_factory=list)
     unknown: list[str] = dataclasses.field(default_factory=list)
     namesakes: set[str] = dataclasses.field(default_factory=set)
+    under_other_names: set[str] = dataclasses.field(default_factory=set)
 
 
 def resolve(
@@ -97,6 +140,9 @@ def resolve(
         asked.keys += [(Mark.IDENTITY, identity_id) for identity_id in sorted({*ids, *meant} - namesakes)]
         if meant:
             asked.keys += [(Mark.PHOTO, content) for content in sorted(people.people[meant[0]].contents - {""})]
+            for face, content in people.under_other_names(meant[0]):
+                asked.under_other_names.add(face)
+                asked.keys += [(Mark.FACE, face), *([(Mark.PHOTO, content)] if content else [])]
     for text in uris:
         places = _places(text)
         known = next((place for place in places if place in people.contents_of), "")
@@ -122,7 +168,7 @@ def _ids_of(known: _Known) -> set[str]:
 
 def _ids_of_text(who: str) -> set[str]:
     """The ids that somebody would have of whom only this text is known: a name, an external id, or an id itself."""
-    ids = {Person.of(who).identity_id, Person.of("somebody", who).identity_id, who if _ID.fullmatch(who) else ""}
+    ids = {Person.of(who).identity_id, Person.of("somebody", who).identity_id, who if ID.fullmatch(who) else ""}
     return ids - {""}
 
 

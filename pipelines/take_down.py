@@ -2,14 +2,15 @@
 
 import dataclasses
 import json
-import re
 import tempfile
+import time
 from collections.abc import Sequence
 from typing import Any
 
+import pyarrow as pa
 from rich.console import Console
 
-from celebface.indexing import publish, removal, storage, tombstones, traces
+from celebface.indexing import publish, removal, storage, tombstones, traces, upkeep, versions
 from celebface.indexing.gallery import Gallery
 from celebface.indexing.index import BrokenIndex
 from celebface.indexing.kinds import IndexRequest
@@ -19,12 +20,13 @@ from celebface.indexing.recall import RecallTooLow
 from celebface.indexing.removal import Found
 from celebface.indexing.searcher import Searcher
 from celebface.indexing.tombstones import Tombstones
+from celebface.indexing.upkeep import Holder
 from celebface.models.encoder_card import BadEncoder, EncoderCard
 from celebface.pipelines import audit_page, bundle, report, summary
 from celebface.pipelines.arguments import Parser, UsageError
 from celebface.pipelines.bundle import Vectors
 from celebface.pipelines.proof import StillFound, print_proof, prove, prove_again
-from celebface.pipelines.selection import Asked, People, resolve
+from celebface.pipelines.selection import ID, Asked, People, resolve
 from celebface.pipelines.summary import counted
 from celebface.pipelines.text import complain, plain
 
@@ -37,9 +39,9 @@ _EXAMPLES = """\
 """
 _FAILURES = (
     StillFound, BadBundle, BadEncoder, BrokenIndex, RecallTooLow, publish.Refused, storage.Conflict,
-    storage.StorageError,
+    storage.StorageError, pa.ArrowInvalid, FileNotFoundError,
 )  # fmt: skip
-_ID = re.compile(r"[0-9a-f]{16}")
+_SETTLED_NS = 24 * 3600 * 10**9  # what builds have left is theirs as long as they may write to it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +95,10 @@ def parse_args(argv: Sequence[str]) -> RemoveConfig:
         help="publish nothing, only keep them out of all later builds, whether or not the gallery has them",
     )
     parser.add_argument(
-        "--prune", action="store_true", help="delete what older versions, failed and unfinished runs hold of them"
+        "--prune",
+        action="store_true",
+        help="delete the older versions, failed and unfinished runs that hold them; what was written to in the last 24 "
+        "hours by an unfinished one stays",
     )
     parser.add_argument("--proof", default="", metavar="FILE", help="write the proof as JSON; it names nobody")
     args = parser.parse_args(argv)
@@ -103,7 +108,7 @@ def parse_args(argv: Sequence[str]) -> RemoveConfig:
         raise UsageError("say what is to be removed: --identity, --uri or --face")
     if args.tombstone_only and (args.prune or args.proof):
         raise UsageError("--tombstone_only takes nothing out, so there is nothing to prune or to prove")
-    wrong = [face for face in args.face if not _ID.fullmatch(face)]
+    wrong = [face for face in args.face if not ID.fullmatch(face)]
     if wrong:
         raise UsageError(f"a face_id has 16 hex digits, not {wrong[0]!r}")
     gallery = storage.absolute(args.gallery).rstrip("/")
@@ -131,12 +136,14 @@ def main(argv: Sequence[str]) -> int:
     """Runs the command."""
     config = parse_args(argv)
     out, shown = summary.console(), summary.error_console()
+    latest = ""
     try:
         published = storage.exists(storage.join(config.gallery, publish.LATEST))
-        latest = publish.find_version(config.gallery) if published or not config.tombstone_only else ""
+        latest = _latest(config, shown) if published or not config.tombstone_only else latest
         standing = tombstones.read(config.gallery)
         with shown.status("looking who is meant"):
-            asked = resolve(config.identities, config.uris, config.faces, People(latest), standing)
+            people = People(latest, config.uris, config.faces)
+            asked = resolve(config.identities, config.uris, config.faces, people, standing)
         if asked.unknown and not config.tombstone_only:
             raise UsageError(
                 f"{config.gallery} does not have {', '.join(asked.unknown)}; --tombstone_only keeps them out of later "
@@ -146,6 +153,8 @@ def main(argv: Sequence[str]) -> int:
             found = removal.find(latest, standing.adding(asked.keys, "")) if latest else Found()
     except (BadBundle, storage.StorageError) as error:
         raise UsageError(str(error)) from error
+    except (pa.ArrowInvalid, FileNotFoundError) as error:
+        raise UsageError(f"a table of {latest} is damaged or gone: {error}") from error
     _print_plan(out, found, asked)
     if config.dry_run:
         out.print("nothing was written", markup=False)
@@ -173,6 +182,23 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
+def _latest(config: RemoveConfig, shown: Console) -> str:
+    """The latest version's URI; all of its files are read, for what is made of it would be sound by its looks.
+
+    Raises:
+      BadBundle: If there is none, or it is to be taken over and is not as its manifest says.
+    """
+    version = versions.find(config.gallery)
+    if not config.tombstone_only:
+        with shown.status("reading the latest version"):
+            found = versions.faults(version)
+        if found:
+            raise BadBundle(
+                f"nothing was taken out: {found[0]}; --tombstone_only keeps them out of later builds all the same"
+            )
+    return version.uri
+
+
 def _print_plan(out: Console, found: Found, asked: Asked) -> None:
     faces, rows = (
         counted(len(found.faces), "face"),
@@ -184,6 +210,9 @@ def _print_plan(out: Console, found: Found, asked: Asked) -> None:
             out.print(f"  {plain(name)}", markup=False)
     else:
         out.print("nothing of it is in the latest version", markup=False)
+    if asked.under_other_names:
+        count = counted(len(asked.under_other_names), "face")
+        out.print(f"{count} under another's name: the audit found whom it shows, so it goes, too", markup=False)
     if asked.namesakes:
         out.print(
             f"others bear a name of theirs and stay; if they are the same, remove them too, by --identity "
@@ -256,19 +285,30 @@ def _write_run(version: str, folder: str, found: Found, ledger: report.LedgerCou
 
 def _older(config: RemoveConfig, taken_down: Tombstones, out: Console) -> None:
     """Tells what else in the gallery's folder holds what was taken down, and deletes it if that was asked for."""
-    latest = publish.find_version(config.gallery)
-    holders = {}
-    for name in storage.list_names(config.gallery):
-        folder = storage.join(config.gallery, name)
-        if folder == latest or storage.type_of(folder) != "folder":
-            continue
-        if rows := tombstones.holds_removed(folder, taken_down):
-            holders[folder] = rows
-    for folder, rows in holders.items():
-        if config.prune:  # its manifest first: no reader opens half a version
-            storage.delete_file(storage.join(folder, MANIFEST_NAME))
-            storage.delete_tree(folder)
-        done = "deleted" if config.prune else "still holds"
-        out.print(f"{done} {plain(folder)} ({counted(rows, 'row')} of what was taken down)", markup=False)
-    if holders and not config.prune:
+    left = []
+    for holder in upkeep.holders(config.gallery, taken_down, time.time_ns() - _SETTLED_NS):
+        goes = config.prune and holder.settled and not holder.damaged and holder.folder.what != upkeep.FOREIGN
+        gone = goes and upkeep.delete(config.gallery, holder.folder)
+        done = "deleted" if gone else "still holds" if holder.rows else "may still hold"
+        out.print(f"{done} {plain(storage.join(config.gallery, holder.folder.name))} ({_held(holder)})", markup=False)
+        if not gone:
+            left.append(holder)
+    foreign = [holder.folder.name for holder in left if holder.folder.what == upkeep.FOREIGN]
+    if foreign:
+        out.print(f"no build has made {', '.join(map(plain, foreign))}: what you do not need, delete", markup=False)
+    if config.prune and not all(holder.settled for holder in left if holder.folder.name not in foreign):
+        out.print(
+            "a build may still write to that folder and will publish nothing of it; once it has ended, celebface "
+            "galleries prune --unfinished_hours=0 deletes it",
+            markup=False,
+        )
+    if left and not config.prune:
         out.print("celebface galleries prune deletes older versions, or --prune these now", markup=False)
+
+
+def _held(holder: Holder) -> str:
+    if holder.damaged:
+        return "a table of it cannot be read"
+    if holder.rows:
+        return f"{counted(holder.rows, 'row')} of what was taken down"
+    return f"{counted(holder.untold, 'photo')} of which nobody knows who is on them"

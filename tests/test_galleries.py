@@ -202,6 +202,15 @@ def test_a_face_under_another_name_has_moved(made, tmp_path, capsys, monkeypatch
     assert (found["old"], found["new"], found["settings"]) == (old, new, {})
 
 
+def test_a_damaged_table_is_one_line(local, capsys):
+    for name in ("faces-00000-of-00002.parquet", "faces-00001-of-00002.parquet"):
+        pathlib.Path(local.gallery, SECOND, name).write_bytes(b"PAR1 no table")
+    assert run("diff", local.gallery) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("celebface galleries: a table is damaged or gone: ") and told.count("\n") == 1
+    assert "galleries verify tells which" in told
+
+
 def test_one_version_cannot_be_compared(local, capsys):
     assert run("diff", f"{local.gallery}/{FIRST}") == 2
     assert capsys.readouterr().err.endswith(f"{FIRST} is one version; name two to compare\n")

@@ -1,4 +1,4 @@
-"""The whole life of a gallery in object stores, by the commands alone: build, publish, match, roll back, prune."""
+"""The whole life of a gallery in stores, by the commands alone: build, publish, match, roll back, prune, remove."""
 
 import dataclasses
 import io
@@ -9,7 +9,7 @@ import object_stores
 import pyarrow.parquet as pq
 import pytest
 
-from celebface.indexing import publish, storage, versions
+from celebface.indexing import publish, storage, tombstones, versions
 from celebface.indexing.gallery import Gallery
 from celebface.pipelines import cli, match
 
@@ -145,3 +145,25 @@ def test_at_the_end_the_old_version_is_pruned(life, capsys):
     assert names_in(life, "galleries/stars/") == {"LATEST", life.second}
     assert publish.find_version(life.gallery) == f"{life.gallery}/{life.second}"
     assert gallery.identities == ["elton_john", "madonna", "mindy_kaling"]  # who has opened it keeps it
+
+
+def test_then_somebody_is_taken_out_with_proof(life, capsys):
+    """What is left of them would be found decoded, in any object of the gallery."""
+    proof = f"{life.bucket.uri}/proof.json"
+    flags = ["--identity=madonna", "--prune", f"--proof={proof}"]
+    assert cli.main(["galleries", "remove", life.gallery, *flags]) == 0
+    out = capsys.readouterr().out
+    third = versions.latest(life.gallery)
+    assert f"published {life.gallery}/{third}" in out and f"deleted {life.gallery}/{life.second} (" in out
+    assert names_in(life, "galleries/stars/") == {"LATEST", tombstones.NAME, third}
+    told = json.loads(storage.read_bytes(proof))
+    assert (told["version"], told["based_on"]) == (third, life.second)
+    assert told["search"]["queries"] == 2 and told["search"]["found"] == told["scan"]["found"] == 0
+    left = [
+        row for table in ("faces", "repeats", "quarantined", "ledger") for row in rows(f"{life.gallery}/{third}", table)
+    ]
+    assert {row["identity"] for row in left} == {"elton_john", ""}
+    assert not [row for row in left if "madonna" in row["uri"]]
+    assert Gallery.open(life.gallery).identities == ["elton_john"]
+    assert cli.main(["galleries", "verify", life.gallery]) == 0
+    assert "1 version of" in capsys.readouterr().out

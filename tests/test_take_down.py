@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import os
 import pathlib
 
 import fakes
@@ -10,8 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from celebface.indexing import publish, removal, schemas, storage, tombstones
+from celebface.indexing import bundle_cache, publish, removal, schemas, storage, tombstones, versions
 from celebface.indexing.gallery import Gallery
+from celebface.indexing.kinds import IndexRequest
 from celebface.indexing.removal import Found
 from celebface.indexing.schemas import Kind, Status
 from celebface.indexing.tombstones import Mark
@@ -20,7 +22,7 @@ from celebface.pipelines import bundle, report, take_down
 from celebface.pipelines.arguments import UsageError
 from celebface.pipelines.bundle import Vectors
 from celebface.pipelines.proof import StillFound, prove
-from celebface.transforms import shard, stage
+from celebface.transforms import shard, stage, staged
 from celebface.transforms.records import Outcome, Person, Provenance, rejected
 from celebface.transforms.shard import ShardLayout
 from celebface.transforms.staged import read_outcomes, staging_schema
@@ -30,6 +32,8 @@ CARD = EncoderCard("fake", INCEPTION_RESNET_V1, DIMENSION, "0" * 64, PREPROCESSI
 CHER = Person.of("Cher", "wikidata:Q12003", ["Cherilyn Sarkisian"])
 ANN, JOANN = Person.of("Ann"), Person.of("Jo Ann Cher")  # whose name holds others
 SMITH, OTHER_SMITH = Person.of("John Smith", "wikidata:Q1"), Person.of("John Smith", "wikidata:Q2")
+FIRST = "20260101T000000Z-00000001"  # the version that is published first
+CONFIG = {"intake": {"source": {"places": ["/lists/Cher.csv", "/photos"]}}, "near": "web"}
 SHARED = b"a photo given for two"
 PEOPLE = (CHER, ANN, JOANN, SMITH, OTHER_SMITH)
 
@@ -60,16 +64,22 @@ def write_tables(folder: pathlib.Path, made: list[Outcome], shards: int = 2) -> 
         shard.write_shard(table, shard.find_repeats(table, layout), number, layout)
 
 
-def publish_gallery(tmp_path: pathlib.Path, made: list[Outcome]) -> pathlib.Path:
+def publish_gallery(
+    tmp_path: pathlib.Path, made: list[Outcome], request: IndexRequest | None = None, config: dict = CONFIG
+) -> pathlib.Path:
     folder = tmp_path / "assembled"
     write_tables(folder, made)
+    return publish_tables(tmp_path, request, config)
+
+
+def publish_tables(tmp_path: pathlib.Path, request: IndexRequest | None = None, config: dict = CONFIG) -> pathlib.Path:
+    folder = tmp_path / "assembled"
     ledger = report.count_ledger(str(folder))
-    config = {"intake": {"source": {"places": ["/lists/Cher.csv", "/photos"]}}, "near": "web"}
     report.write_json(str(folder / "run.json"), {"items": dataclasses.asdict(ledger), "config": config})
     for name in ("audit.html", "notes.html"):
         (folder / name).write_text("<p>Cher")
-    manifest = bundle.complete(str(folder), Vectors(CARD, "float32"), ledger.counts, config)
-    publish.publish(str(folder), str(tmp_path / "gallery"), dataclasses.replace(manifest, version="20260101T000000Z-1"))
+    manifest = bundle.complete(str(folder), Vectors(CARD, "float32"), ledger.counts, config, request)
+    publish.publish(str(folder), str(tmp_path / "gallery"), dataclasses.replace(manifest, version=FIRST))
     return tmp_path / "gallery"
 
 
@@ -182,7 +192,7 @@ def test_what_is_left_out_and_changed_is_told(gallery, capsys):
     out = capsys.readouterr().out
     assert "left out: notes.html" in out and "audit.html" not in out
     assert "2 texts of run.json and the manifest named what goes" in out
-    assert f"still holds {gallery}/20260101T000000Z-1 (13 rows of what was taken down)" in out
+    assert f"still holds {gallery}/{FIRST} (13 rows of what was taken down)" in out
 
 
 def test_the_proof_holds_only_hashes_and_counts(gallery, tmp_path, capsys):
@@ -198,6 +208,35 @@ def test_the_proof_holds_only_hashes_and_counts(gallery, tmp_path, capsys):
     assert "cher" not in text.lower() and "/photos" not in text
     out = capsys.readouterr().out
     assert "search: none of 6 faces taken out finds itself or its person" in out and "scan: none of " in out
+
+
+@pytest.mark.parametrize("name", ["Conan O'Brien", "Sammy Davis, Jr.", "Prince (musician)", "AC/DC"])
+def test_a_name_that_holds_what_others_lie_between_goes_everywhere(tmp_path, name):
+    vectors = fakes.unit_vectors(2, DIMENSION)
+    ann = fakes.photo_outcome("/photos/2.jpg", "Ann", vectors=vectors[[1]])
+    made = [
+        fakes.photo_outcome(f"/photos/{name}/1.jpg", name, vectors=vectors[[0]]),
+        dataclasses.replace(ann, detail=f"also given for {name}"),
+    ]
+    config = {"intake": {"source": {"places": [f"/lists/{name}.csv"]}}}
+    gallery = publish_gallery(tmp_path, made, config=config)
+    assert name.lower() in everything(latest(gallery)).replace("\\'", "'")
+    assert remove(gallery, f"--identity={name}") == 0
+    assert name.lower() not in everything(latest(gallery)).replace("\\'", "'")
+    manifest = json.loads((latest(gallery) / "manifest.json").read_text())
+    assert manifest["config"]["intake"]["source"]["places"] == ["/lists/(removed)"]
+
+
+@pytest.mark.parametrize("kind", ["annoy", "hnsw"])
+def test_an_index_of_several_parts_has_several_parts_afterwards(tmp_path, kind):
+    gallery = publish_gallery(tmp_path, outcomes(), IndexRequest(kind, parts=2))
+    assert len(list((latest(gallery) / "index").glob("labels-*"))) == 2
+    assert remove(gallery, "--identity=Cher") == 0
+    index = json.loads((latest(gallery) / "manifest.json").read_text())["index"]
+    assert (index["kind"], index["parts"], index["faces"]) == (kind, 2, 12)
+    assert not versions.faults(versions.find(str(gallery)))
+    found = Gallery.open(str(gallery)).nearest_people(fakes.unit_vectors(5, DIMENSION), 9)
+    assert {one.identity for people in found for one in people} == {"Ann", "Jo Ann Cher", "John Smith"}
 
 
 # --- photos and faces -------------------------------------------------------------------------------------------------
@@ -323,6 +362,48 @@ def test_nothing_is_published_if_a_place_of_others_names_them(tmp_path, capsys):
     assert latest(gallery) != version
 
 
+@pytest.mark.parametrize("damage", ["faces-00000-of-00002.parquet", "faces-00001-of-00002.parquet", "flipped"])
+def test_a_version_that_is_not_whole_is_not_taken_over(gallery, damage, capsys):
+    version = latest(gallery)
+    if damage == "flipped":  # readable, and other than it was
+        name = "ledger-00000-of-00002.parquet"
+        rows = pq.read_table(version / name)
+        pq.write_table(rows.slice(1), version / name)
+        told = f"the gallery's {name} is not what its manifest says"
+    else:
+        (version / damage).unlink()
+        told = f"the gallery lacks its {damage}"
+    with pytest.raises(UsageError, match=f"nothing was taken out: {told}.*--tombstone_only"):
+        remove(gallery, "--identity=Cher")
+    assert latest(gallery) == version and not (gallery / tombstones.NAME).exists()
+    assert remove(gallery, "--identity=Cher", "--tombstone_only") == 0
+    assert keys(gallery, Mark.IDENTITY)
+
+
+def test_a_version_that_is_short_of_faces_is_not_published(gallery, monkeypatch, capsys):
+    version = latest(gallery)
+    lost = next(path for path in version.glob("faces-*") if pq.read_metadata(path).num_rows)
+    lost.unlink()
+    monkeypatch.setattr(versions, "faults", lambda version: [])
+    assert remove(gallery, "--identity=Cher") == 1
+    assert "the ledger counts 12 faces and the shards have" in capsys.readouterr().err
+    assert latest(gallery) == version
+
+
+def test_a_table_that_cannot_be_read_is_one_line(gallery, capsys):
+    (latest(gallery) / "faces-00000-of-00002.parquet").write_bytes(b"PAR1 no table")
+    with pytest.raises(UsageError, match=r"a table of .* is damaged or gone"):
+        remove(gallery, "--identity=Cher", "--tombstone_only")
+
+
+def test_an_older_version_that_cannot_be_read_is_told_and_stays(gallery, capsys):
+    assert remove(gallery, "--identity=Cher") == 0
+    (gallery / FIRST / "faces-00000-of-00002.parquet").write_bytes(b"PAR1 no table")
+    assert remove(gallery, "--identity=Cher", "--prune") == 0
+    assert f"may still hold {gallery}/{FIRST} (a table of it cannot be read)" in capsys.readouterr().out
+    assert (gallery / FIRST).is_dir()
+
+
 @pytest.mark.parametrize("step", ["write_without", "complete", "publish"])
 def test_the_same_command_finishes_a_killed_removal(gallery, monkeypatch, step):
     version = latest(gallery)
@@ -350,19 +431,89 @@ def test_once_more_says_that_nothing_is_left(gallery, capsys):
     assert latest(gallery) == version and (gallery / tombstones.NAME).read_bytes() == written
 
 
-def test_prune_deletes_what_still_holds_them_and_nothing_else(gallery, monkeypatch):
+def leave_behind(gallery: pathlib.Path) -> dict[str, pathlib.Path]:
+    """What builds and others may leave beside versions, with rows of all that was published first."""
+    left = {
+        "parts": gallery / ".staging-0123456789ab" / "version",  # beside its parts
+        "failed": gallery / "failed-20260101T000000Z",
+        "unfinished": gallery / "20260101T000000Z-00000009",
+        "foreign": gallery / "mine",
+    }
+    for folder in left.values():
+        folder.mkdir(parents=True)
+        write_tables(folder, outcomes())
+    (gallery / "mine" / "precious.txt").write_text("precious")
+    return left
+
+
+def age(folder: pathlib.Path, hours: float) -> None:
+    for path in folder.rglob("*"):
+        when = path.stat().st_mtime - hours * 3600
+        os.utime(path, (when, when))
+
+
+def test_prune_deletes_what_still_holds_them_and_nothing_else(gallery, monkeypatch, capsys):
     assert remove(gallery, "--identity=Ann") == 0
-    first, with_cher = gallery / "20260101T000000Z-1", latest(gallery)
+    first, with_cher = gallery / FIRST, latest(gallery)
     assert remove(gallery, "--identity=Cher") == 0
     without = latest(gallery)
-    write_tables(gallery / ".staging-0123" / "version", outcomes())  # beside its parts
-    write_tables(gallery / "failed-1", outcomes())
+    left = leave_behind(gallery)
+    age(gallery, 25)
+    before = sorted(path.read_bytes() for path in left["foreign"].iterdir())
     deleted, delete_file = [], storage.delete_file
     monkeypatch.setattr(storage, "delete_file", lambda uri: (deleted.append(uri), delete_file(uri)))
+    capsys.readouterr()
     assert remove(gallery, "--identity=Cher", "--prune") == 0
-    assert {path.name for path in gallery.iterdir()} == {"LATEST", tombstones.NAME, without.name}
+    assert {path.name for path in gallery.iterdir()} == {"LATEST", tombstones.NAME, without.name, "mine", "parts"}
     assert {f"{folder}/manifest.json" for folder in (first, with_cher)} <= set(deleted)
     assert latest(gallery) == without
+    assert sorted(path.read_bytes() for path in left["foreign"].iterdir()) == before
+    out = capsys.readouterr().out
+    assert f"still holds {gallery}/mine (" in out and "no build has made mine" in out
+
+
+def test_what_a_build_may_still_write_to_stays_and_is_told(gallery, capsys):
+    assert remove(gallery, "--identity=Cher") == 0
+    left = leave_behind(gallery)
+    assert remove(gallery, "--identity=Cher", "--prune") == 0
+    there = {name for name, folder in left.items() if folder.exists()}
+    assert there == {"parts", "unfinished", "foreign"}  # the ledger of a failed build is all written
+    out = capsys.readouterr().out
+    assert f"still holds {gallery}/.staging-0123456789ab" in out and "prune --unfinished_hours=0 deletes it" in out
+
+
+def test_photos_of_a_killed_run_that_do_not_tell_who_is_on_them_are_told_and_deleted(gallery, capsys):
+    """None goes on with that run: tombstones are part of its folder's name."""
+    staged.write_photos(str(gallery / ".staging-0123456789ab"), [("item", "", "", "00ff", b"\xff\xd8")])
+    assert remove(gallery, "--identity=Cher") == 0
+    told = f"{gallery}/.staging-0123456789ab (1 photo of which nobody knows who is on them)"
+    assert f"may still hold {told}" in capsys.readouterr().out
+    age(gallery, 25)
+    assert remove(gallery, "--identity=Cher", "--prune") == 0
+    assert f"deleted {told}" in capsys.readouterr().out
+    assert not (gallery / ".staging-0123456789ab").exists()
+
+
+def test_a_version_that_is_made_the_latest_while_it_is_pruned_stays(gallery, monkeypatch, capsys):
+    assert remove(gallery, "--identity=Cher") == 0
+    delete = storage.delete_file
+
+    def roll_back_first(uri):
+        (gallery / "LATEST").write_text(f"{FIRST}\n")
+        delete(uri)
+
+    monkeypatch.setattr(storage, "delete_file", roll_back_first)
+    assert remove(gallery, "--identity=Cher", "--prune") == 0
+    assert latest(gallery).name == FIRST and not versions.faults(versions.find(str(gallery)))
+    assert f"still holds {gallery}/{FIRST}" in capsys.readouterr().out
+
+
+def test_a_pruned_version_leaves_the_cache_too(gallery, monkeypatch):
+    forgotten = []
+    monkeypatch.setattr(bundle_cache, "forget", lambda manifest, cache: forgotten.append(manifest))
+    manifest = (gallery / FIRST / "manifest.json").read_bytes()
+    assert remove(gallery, "--identity=Cher", "--prune") == 0
+    assert forgotten == [manifest]
 
 
 def test_the_latest_version_is_never_pruned(gallery, monkeypatch):

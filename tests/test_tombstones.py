@@ -151,7 +151,7 @@ def test_what_was_taken_down_meanwhile_is_not_published(tmp_path):
     with pytest.raises(TakenDown, match=r"2 of the rows .* run the same command again"):
         publish.publish(folder, gallery, manifest)
     assert not storage.exists(storage.join(gallery, publish.LATEST))
-    assert not pathlib.Path(gallery, "v1", "manifest.json").exists()
+    assert [path.name for path in pathlib.Path(gallery).iterdir()] == [tombstones.NAME]
 
 
 def test_tables_that_do_not_tell_are_passed_over(tmp_path):

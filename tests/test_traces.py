@@ -1,6 +1,7 @@
 """Looking for what names somebody, in everything a gallery may hold."""
 
 import json
+import urllib.parse
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -60,6 +61,44 @@ def test_in_prose_names_are_found_wherever_their_words_are(text, left):
     assert ANN.without(text, prose=True) == left
     assert ANN.in_text(text, prose=True) == (text != left)
     assert Traces(hashes=[HASH]).without(text, prose=True) == text
+
+
+# Names that hold what others lie between.
+ODD = ["Conan O'Brien", "Sammy Davis, Jr.", "Prince (musician)", "AC/DC", "Simon & Garfunkel", "Who?"]
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_names_that_hold_what_others_lie_between_are_found(name):
+    sought = Traces(names=[name, "Ann"])
+    left = {
+        name: "(removed)",
+        name.upper(): "(removed)",
+        f"/photos/{name}/1.jpg": "/photos/(removed)/1.jpg",
+        f"/photos/{name.replace(' ', '_')}.jpg": "/photos/(removed)",
+        f"https://example.org/{urllib.parse.quote(name, safe='')}.jpg": "https://example.org/(removed)",
+        f"https://example.org/{name.replace(' ', '%20')}?x=1": "https://example.org/(removed)?x=1",
+        f"also given for {name}, {name}, Ann": "also given for (removed), (removed), (removed)",
+    }
+    for text, after in left.items():
+        assert sought.in_text(text), text
+        assert sought.without(text) == after
+        assert not sought.in_text(after)
+    assert sought.without(f"nearer to {name} than", prose=True) == "nearer to (removed) than"
+
+
+@pytest.mark.parametrize(
+    "text", ["Mary Conan O'Brien", "Conan O'Briens", "Prince (musicians)", "Prince", "Brien", "AC/DC live", "/ac/dcx"]
+)
+def test_they_are_not_found_within_longer_names(text):
+    assert Traces(names=ODD).without(text) == text
+
+
+def test_they_are_found_in_pages(tmp_path):
+    (tmp_path / "audit.html").write_text(
+        "<h2>Sin\u00e9ad O&#39;Connor</h2>\n<p>Simon &amp; Garfunkel</p>\n<p>O&#39;Neill"
+    )
+    sought = Traces(names=["Sin\u00e9ad O'Connor", "Simon & Garfunkel"])
+    assert traces.scan(str(tmp_path), sought).found == (traces.Trace("audit.html", "text", 2),)
 
 
 def test_bytes_are_searched_at_any_place_and_over_the_ends_of_pieces(monkeypatch):
