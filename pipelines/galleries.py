@@ -164,7 +164,7 @@ def _prune(argv: Sequence[str]) -> int:
     out.print(plain(f"{counted(len(gone), 'folder')} of {gallery} {told}, {freed}"), markup=False)
     for each in found:
         if each not in gone:
-            out.print(f"{each.name} stays: it was made the latest meanwhile", markup=False)
+            out.print(f"{plain(each.name)} stays: it was made the latest meanwhile", markup=False)
     return 0
 
 

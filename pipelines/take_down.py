@@ -160,6 +160,7 @@ def main(argv: Sequence[str]) -> int:
         out.print("nothing was written", markup=False)
         return 0
     try:
+        bundle.check_place("galleries remove", config.gallery)
         taken_down = tombstones.add(config.gallery, asked.keys)
         out.print(f"{counted(len(taken_down), 'tombstone')} in {plain(config.gallery)}/{tombstones.NAME}", markup=False)
         if config.tombstone_only:
