@@ -113,6 +113,7 @@ def print_prediction(out: Console, folder: str, intake: Intake, done: RunReport,
     taken = min(intake.sample, listed)
     share = listed / max(1, taken)
     photos = 0
+    of_use = ledger.photos.get(Status.DONE, 0)
     hosts: collections.Counter[str] = collections.Counter()
     for shard in report.shards(folder, "ledger"):
         for row in report.read_rows(shard, ["uri", "kind", "stage"]):
@@ -127,7 +128,7 @@ def print_prediction(out: Console, folder: str, intake: Intake, done: RunReport,
     size = sum(storage.checksum(storage.join(folder, name))[1] for name in storage.list_files(folder))
     out.print(f"the sample is {taken} of {listed} items; the whole is expected to have", markup=False)
     for line in (
-        f"{photos * share:,.0f} photos, {ledger.photos.get(Status.DONE, 0) * share:,.0f} of them with faces",
+        f"{photos * share:,.0f} photos, {of_use * share:,.0f} of them with faces for the gallery",
         f"{stages[fetch.STAGE].noted.get('bytes', 0) * share / 1e6:,.0f} MB to download",
         f"{size * share / 1e6:,.0f} MB in the gallery, before its index",
         f"{duration(max(work, polite) * share)} at least, by the work of this machine and the manners towards the "

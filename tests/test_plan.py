@@ -170,8 +170,8 @@ def test_a_dry_run_of_files_asks_nobody(site, tmp_path, capsys):
 
 def test_a_sample_publishes_nothing_and_tells_what_all_will_take(sample, tmp_path, capsys):
     faces = [path.read_bytes() for path in sorted(sample.glob("madonna/*.jpg"))]
-    faces = [data for data in faces if 13_000 < len(data) < 20_400][:4]
-    pages = {("open.test", f"/{number}.jpg"): photo(faces[number % 4], b"%d" % number) for number in range(12)}
+    faces = [data for data in faces if 13_000 < len(data) < 20_400][:3]  # alike, so no choice of them has an outlier
+    pages = {("open.test", f"/{number}.jpg"): photo(faces[number % 3], b"%d" % number) for number in range(12)}
     unusable = ["too,few,cells", *[",http://open.test/nobody.jpg"] * 9]
     with WebSite(pages) as site:
         rows = [f"Madonna,{site.url(*place)}" for place in pages]
@@ -182,7 +182,7 @@ def test_a_sample_publishes_nothing_and_tells_what_all_will_take(sample, tmp_pat
     assert len(set(asked)) == len(asked) == 3
     lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
     at = lines.index("the sample is 3 of 12 items; the whole is expected to have")
-    assert lines[at + 1] == "12 photos, 12 of them with faces"
+    assert lines[at + 1] == "12 photos, 12 of them with faces for the gallery"
     assert re.fullmatch(r"\d+ MB to download", lines[at + 2])
     assert lines[-1] == "nothing was published"
     assert not list((tmp_path / "galleries").glob("*/*"))
