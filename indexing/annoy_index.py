@@ -1,6 +1,6 @@
 """The Annoy index: trees of random cuts, built from a seed. Its effort is `search_k`, the nodes that are looked at."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -9,7 +9,7 @@ from annoy import AnnoyIndex
 from celebface.indexing.index import BrokenIndex, Index, self_test
 
 NAME = "annoy"
-FILE = "ann"
+FILES = ("ann",)
 TREES = 50
 SEED = 20150312  # arXiv's date of the FaceNet paper; any fixed number would do
 PARAMS: Mapping[str, Any] = {"trees": TREES, "seed": SEED}
@@ -43,8 +43,9 @@ def check() -> None:
     """Annoy is always installed."""
 
 
-def build(vectors: np.ndarray, path: str) -> None:
+def build(vectors: np.ndarray, paths: Sequence[str]) -> None:
     """Writes the index file; see `Kind`."""
+    (path,) = paths
     index = AnnoyIndex(vectors.shape[1], _METRIC)
     index.set_seed(SEED)
     for row, vector in enumerate(vectors):
@@ -54,8 +55,9 @@ def build(vectors: np.ndarray, path: str) -> None:
     index.save(path)
 
 
-def open(path: str, vectors: np.ndarray, params: Mapping[str, Any]) -> Index:
+def open(paths: Sequence[str], vectors: np.ndarray, params: Mapping[str, Any]) -> Index:
     """Maps an index file into memory; see `Kind`."""
+    (path,) = paths
     index = AnnoyIndex(vectors.shape[1], _METRIC)
     try:
         index.load(path)

@@ -1,12 +1,12 @@
 """Which kind of index a gallery gets if nobody says: those that can win are built, measured, and the cheapest kept."""
 
-import os
+import pathlib
 import time
 from typing import Any
 
 from celebface.indexing import recall
 from celebface.indexing.kinds import KINDS, IndexRequest, missing, worth_an_index
-from celebface.indexing.parts import Parts, files_bytes, index_name, read_vectors, write_index
+from celebface.indexing.parts import Parts, files_bytes, index_names, read_vectors, write_index
 from celebface.indexing.recall import Trial
 
 # For more faces Annoy is not built, as it would not win: already of 10^5 face-like vectors, on two cores, Annoy answers
@@ -17,7 +17,7 @@ _AS_GOOD = 0.9  # of the best: the simpler kind is taken
 
 
 def choose(folder: str, number: int, parts: int, request: IndexRequest) -> tuple[str, list[dict[str, Any]]]:
-    """Builds the kinds of index that can win for the vectors of a part, and keeps the file of the one that does.
+    """Builds the kinds of index that can win for the vectors of a part, and keeps the files of the one that does.
 
     Args:
       folder: Local folder with the part's vectors and labels.
@@ -47,16 +47,15 @@ def choose(folder: str, number: int, parts: int, request: IndexRequest) -> tuple
         opened = Parts.of_part(folder, name, number, parts)
         trial = trial or Trial.of(opened)
         row = recall.report(opened, name, trial, request, files_bytes(folder, name, [number], parts), seconds)
-        if KINDS[name].FILE and not opened.by_index:
+        if KINDS[name].FILES and not opened.by_index:
             why = f"to look at all {faces} faces is sooner than recall {request.min_recall:g} by it"
             row = {"kind": name, "left_out": why, "build_seconds": row["build_seconds"]}
         table.append(row)
     good = [row for row in table if "left_out" not in row and recall.meets(row, request)]
     chosen = pick(good) if good else ""
     for name in KINDS:
-        path = os.path.join(folder, index_name(name, number, parts))
-        if name != chosen and KINDS[name].FILE and os.path.exists(path):
-            os.remove(path)
+        for file in index_names(name, number, parts) if name != chosen else []:
+            pathlib.Path(folder, file).unlink(missing_ok=True)
     if not good:
         raise recall.too_low(table, request)
     return chosen, table
@@ -70,7 +69,7 @@ def pick(rows: list[dict[str, Any]]) -> str:
 
 def _why_not(name: str, faces: int) -> str:
     kind = KINDS[name]
-    if kind.FILE and not worth_an_index(kind, faces, kind.FIRST_EFFORT):
+    if kind.FILES and not worth_an_index(kind, faces, kind.FIRST_EFFORT):
         return f"to look at all {faces} faces is sooner"
     if why := missing(name):
         return why

@@ -1,6 +1,6 @@
 """No index: all faces are looked at, by products of matrices over the mapped vectors. Effort means nothing to it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ from celebface.indexing import search
 from celebface.indexing.index import Index
 
 NAME = "exact"
-FILE = ""  # the vectors are all there is
+FILES: tuple[str, ...] = ()  # the vectors are all there is
 PARAMS: Mapping[str, Any] = {}
 FIRST_EFFORT = 0
 FACES_PER_EFFORT = 0
@@ -37,10 +37,10 @@ def check() -> None:
     """Needs nothing."""
 
 
-def build(vectors: np.ndarray, path: str) -> None:
+def build(vectors: np.ndarray, paths: Sequence[str]) -> None:
     """There is nothing to build."""
 
 
-def open(path: str, vectors: np.ndarray, params: Mapping[str, Any]) -> Index:
+def open(paths: Sequence[str], vectors: np.ndarray, params: Mapping[str, Any]) -> Index:
     """There is nothing to open, and nothing that another machine would read otherwise."""
     return ExactIndex(vectors)

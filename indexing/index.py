@@ -3,7 +3,7 @@
 import os
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -43,14 +43,14 @@ class Kind(Protocol):
 
     Attributes:
       NAME: As users write it.
-      FILE: Ending of the index's file; empty if there is none.
+      FILES: Endings of the index's files; empty if it needs none.
       FIRST_EFFORT: The least that is tried.
       FACES_PER_EFFORT: To look at so many faces takes, batch by batch, as long as one unit of effort.
       PARAMS: What the index is built with, for the manifest.
     """
 
     NAME: str
-    FILE: str
+    FILES: tuple[str, ...]
     FIRST_EFFORT: int
     FACES_PER_EFFORT: int
     PARAMS: Mapping[str, Any]
@@ -58,18 +58,18 @@ class Kind(Protocol):
     def check(self) -> None:
         """Raises MissingLibrary if the kind cannot be used here."""
 
-    def build(self, vectors: np.ndarray, path: str) -> None:
-        """Writes the index file of float32 [N, d], N at least 1; the same vectors give the same bytes.
+    def build(self, vectors: np.ndarray, paths: Sequence[str]) -> None:
+        """Writes the index files of float32 [N, d], N at least 1; the same vectors give the same bytes.
 
         Raises:
           BrokenIndex: If the index does not find its own vectors.
         """
 
-    def open(self, path: str, vectors: np.ndarray, params: Mapping[str, Any]) -> Index:
-        """Maps an index file into memory.
+    def open(self, paths: Sequence[str], vectors: np.ndarray, params: Mapping[str, Any]) -> Index:
+        """Opens an index; what is large is mapped into memory.
 
         Args:
-          path: The file.
+          paths: Its files, one for each of `FILES`.
           vectors: float32 [N, d], those it was built from.
           params: What it was built with.
 

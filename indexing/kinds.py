@@ -49,4 +49,4 @@ def worth_an_index(kind: Kind, faces: int, effort: int) -> bool:
 
     The size of a batch must not decide: answers would depend on it.
     """
-    return bool(kind.FILE) and faces > kind.FACES_PER_EFFORT * effort
+    return bool(kind.FILES) and faces > kind.FACES_PER_EFFORT * effort

@@ -25,9 +25,13 @@ def labels_name(number: int, parts: int) -> str:
     return _name("labels", number, parts, "parquet")
 
 
-def index_name(kind: str, number: int, parts: int) -> str:
-    """Name of a part's index file; empty if the kind has none."""
-    return _name("faces", number, parts, KINDS[kind].FILE) if KINDS[kind].FILE else ""
+def index_names(kind: str, number: int, parts: int) -> list[str]:
+    """Names of a part's index files."""
+    return [_name("faces", number, parts, ending) for ending in KINDS[kind].FILES]
+
+
+def _index_paths(folder: str, kind: str, number: int, parts: int) -> list[str]:
+    return [os.path.join(folder, name) for name in index_names(kind, number, parts)]
 
 
 def _name(what: str, number: int, parts: int, ending: str) -> str:
@@ -52,8 +56,7 @@ def check_kind(kind: str) -> None:
 
 def part_names(kind: str, number: int, parts: int) -> list[str]:
     """Names of the files of a part."""
-    names = vectors_name(number, parts), labels_name(number, parts), index_name(kind, number, parts)
-    return [name for name in names if name]
+    return [vectors_name(number, parts), labels_name(number, parts), *index_names(kind, number, parts)]
 
 
 def files_bytes(folder: str, kind: str, numbers: Iterable[int], parts: int) -> int:
@@ -72,10 +75,12 @@ def write_index(folder: str, kind: str, number: int, parts: int) -> None:
       BrokenIndex: If it does not find its own vectors.
     """
     vectors = read_vectors(folder, number, parts)
-    if KINDS[kind].FILE and len(vectors):
-        KINDS[kind].build(vectors, os.path.join(folder, index_name(kind, number, parts)))
-    elif KINDS[kind].FILE:  # the hash gave this part no person
-        open(os.path.join(folder, index_name(kind, number, parts)), "wb").close()
+    paths = _index_paths(folder, kind, number, parts)
+    if len(vectors):
+        KINDS[kind].build(vectors, paths)
+        return
+    for path in paths:  # the hash gave this part no person
+        open(path, "wb").close()
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
@@ -127,7 +132,7 @@ class Parts:
         count, kind, effort = int(entry["parts"]), str(entry["kind"]), int(entry["effort"])
         check_kind(kind)
         built_on = dict(entry["built_on"])
-        if KINDS[kind].FILE and built_on != machine():
+        if KINDS[kind].FILES and built_on != machine():
             theirs, ours = " ".join(built_on.values()), " ".join(machine().values())
             raise BrokenIndex(
                 f"the {kind} index was built for {theirs}, this machine is {ours}: celebface build-index makes one here"
@@ -149,8 +154,8 @@ class Parts:
             raise BrokenIndex(f"the index has labels for {len(who)} faces, its vectors are {sum(map(len, vectors))}")
         indexes: list[Index] = []
         for number, part in zip(numbers, vectors, strict=True):
-            path = os.path.join(folder, index_name(kind, number, count))
-            indexes.append(KINDS[kind].open(path, part, params) if len(part) else ExactIndex(part))
+            paths = _index_paths(folder, kind, number, count)
+            indexes.append(KINDS[kind].open(paths, part, params) if len(part) else ExactIndex(part))
         return Parts(vectors, indexes, who, effort, worth_an_index(KINDS[kind], max(map(len, vectors)), effort))
 
     def __len__(self) -> int:

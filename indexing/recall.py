@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -117,14 +117,19 @@ def report(
     return {"kind": kind, **measure(opened, trial), "bytes": size, "build_seconds": round(build_seconds, 3)}
 
 
-def tune(parts: Parts, kind: str, trial: Trial, min_recall: float) -> None:
-    """Sets the least effort that meets the recall wanted, by doubling; or that all faces are looked at, if sooner."""
-    parts.effort = KINDS[kind].FIRST_EFFORT
+def efforts(least: int) -> Iterator[int]:
+    """What is tried, without end: each is half as much again as the one before."""
     while True:
+        yield least
+        least = max(least + 1, least * 3 // 2)
+
+
+def tune(parts: Parts, kind: str, trial: Trial, min_recall: float) -> None:
+    """Sets the least effort that meets the recall wanted, or that all faces are looked at, if sooner."""
+    for parts.effort in efforts(KINDS[kind].FIRST_EFFORT):
         parts.by_index = worth_an_index(KINDS[kind], parts.largest, parts.effort)
         if not parts.by_index or min(trial.recall(parts)) >= min_recall:
             return
-        parts.effort *= 2
 
 
 def measure(parts: Parts, trial: Trial) -> dict[str, Any]:

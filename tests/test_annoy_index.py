@@ -13,12 +13,12 @@ VECTORS = fakes.unit_vectors(300, 16)
 
 
 def file_of(vectors: np.ndarray, folder: pathlib.Path) -> bytes:
-    annoy_index.build(vectors, str(folder / "built.ann"))
+    annoy_index.build(vectors, [str(folder / "built.ann")])
     return (folder / "built.ann").read_bytes()
 
 
 def opened(vectors: np.ndarray, path: str):
-    return annoy_index.open(path, vectors, annoy_index.PARAMS)
+    return annoy_index.open([path], vectors, annoy_index.PARAMS)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def test_an_exhaustive_search_proposes_the_nearest_rows_in_their_order(path):
 
 def test_places_that_a_lazy_search_does_not_fill_are_empty(tmp_path):
     vectors = fakes.unit_vectors(3000, 16)
-    annoy_index.build(vectors, str(tmp_path / "faces.ann"))
+    annoy_index.build(vectors, [str(tmp_path / "faces.ann")])
     rows, _ = opened(vectors, str(tmp_path / "faces.ann")).candidates(vectors[:2], 2500, 1)
     assert rows.shape == (2, 2500)
     for mine in rows.tolist():
@@ -128,7 +128,7 @@ def test_an_index_that_fails_at_birth_is_not_written(monkeypatch, tmp_path):
 
     monkeypatch.setattr(annoy_index, "AnnoyIndex", SingleNeighbour)
     with pytest.raises(BrokenIndex):
-        annoy_index.build(VECTORS, str(tmp_path / "faces.ann"))
+        annoy_index.build(VECTORS, [str(tmp_path / "faces.ann")])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -136,5 +136,5 @@ def test_the_self_test_takes_no_longer_for_a_large_gallery(monkeypatch, tmp_path
     efforts = []
     monkeypatch.setattr(annoy_index, "self_test", lambda index, vectors, effort: efforts.append(effort))
     for count in (100, 5000):
-        annoy_index.build(fakes.unit_vectors(count, 4), str(tmp_path / "faces.ann"))
+        annoy_index.build(fakes.unit_vectors(count, 4), [str(tmp_path / "faces.ann")])
     assert efforts == [100 * 50, 200 * 50]

@@ -54,7 +54,7 @@ def test_the_fastest_is_taken_and_of_those_near_it_the_simplest(tmp_path, rates,
     assert entry["kind"] == chosen
     assert [row["kind"] for row in entry["measured"]] == ["exact", "annoy", "hnsw"]
     assert entry["p99_ms"] == pytest.approx(1e4 / rates[chosen])
-    files = {"exact": [], "annoy": ["faces.ann"], "hnsw": ["faces.hnsw"]}[chosen]
+    files = {"exact": [], "annoy": ["faces.ann"], "hnsw": ["faces.components.npy", "faces.hnsw"]}[chosen]
     assert sorted(path.name for path in (tmp_path / "index").iterdir()) == [*files, "labels.parquet", "vectors.npy"]
     answers = Searcher.open(str(tmp_path), entry).nearest_people(VECTORS[::10], 1)
     assert [answer[0].identity for answer in answers] == PEOPLE[::10]

@@ -94,7 +94,7 @@ def test_the_files_do_not_depend_on_how_the_faces_are_spread(tmp_path, kind):
         build.build_index(uris, str(folder), IndexRequest(kind))
         contents.append(files_of(folder))
     assert contents[0] == contents[1] == contents[2]
-    assert len(contents[0]) == (2 if kind == "exact" else 3)
+    assert len(contents[0]) == 2 + len(kinds.KINDS[kind].FILES)
 
 
 def test_only_face_shards_are_read(tmp_path):
@@ -195,10 +195,8 @@ def test_parts_are_searched_as_one(tmp_path, right, kind, count, monkeypatch):
         monkeypatch.setattr(module, "FIRST_EFFORT", effort)
     assert answers_of(tmp_path, IndexRequest(kind, parts=count)) == right  # to the last bit
     numbers = [""] if count == 1 else [f"-{number:05d}" for number in range(min(count, 5))]
-    ending = kinds.KINDS[kind].FILE
-    expected = [
-        f"{what}{number}" for number in numbers for what in ("vectors", "labels", *(["faces"] if ending else []))
-    ]
+    whats = ["vectors", "labels", *["faces" for _ in kinds.KINDS[kind].FILES]]
+    expected = [f"{what}{number}" for number in numbers for what in whats]
     assert sorted(path.name.split(".")[0] for path in (tmp_path / "index").iterdir()) == sorted(expected)
     assert sorted(f"index/{path.name}" for path in (tmp_path / "index").iterdir()) == sorted(
         parts.file_names(kind, len(numbers))

@@ -52,7 +52,7 @@ def test_workers_give_the_same_bytes_as_one_process(tmp_path):
         add_index(str(folder), str(folder), IndexRequest("hnsw", parts=2), flags)
         contents.append({path.name: path.read_bytes() for path in (folder / "index").iterdir()})
     assert contents[0] == contents[1]
-    assert len(contents[0]) == 6
+    assert len(contents[0]) == 8
 
 
 @pytest.mark.parametrize("parts", [1, 2])

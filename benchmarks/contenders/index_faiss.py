@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import faiss
 import numpy as np
-from index_measure import WANTED, Candidate, file_bytes, serve
+from index_measure import EFFORTS, WANTED, Candidate, file_bytes, serve
 
 _LINKS = 32  # faiss wiki: HNSW32 below a million
 _MAX_GRAPH = 2_000_000  # beyond, building it takes hours here
@@ -24,7 +24,7 @@ def build(vectors: np.ndarray, folder: pathlib.Path) -> Iterator[Candidate]:
     start = time.perf_counter()
     inverted.train(vectors[:: max(1, count // (64 * lists))])
     trained = time.perf_counter() - start
-    efforts = [2**power for power in range(3, 12) if 2**power <= lists]
+    efforts = [effort for effort in EFFORTS if effort <= lists]
     candidate = _candidate(
         f"faiss IVF{lists},Flat", inverted, vectors, folder, efforts, lambda effort: setattr(inverted, "nprobe", effort)
     )
@@ -34,7 +34,7 @@ def build(vectors: np.ndarray, folder: pathlib.Path) -> Iterator[Candidate]:
         graph = faiss.IndexHNSWFlat(size, _LINKS)
         graph.hnsw.efConstruction = 80
         yield _candidate(
-            f"faiss HNSW{_LINKS}", graph, vectors, folder, [2**power for power in range(4, 13)],
+            f"faiss HNSW{_LINKS}", graph, vectors, folder, EFFORTS,
             lambda effort: setattr(graph.hnsw, "efSearch", effort),
         )  # fmt: skip
 

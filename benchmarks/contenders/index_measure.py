@@ -17,6 +17,7 @@ import numpy as np
 
 RECALL = 0.99  # of the nearest one, that the effort is raised for
 WANTED = 10
+EFFORTS = [round(8 * 1.5**step) for step in range(16)]  # raised by half each time, as ours is
 _SINGLES = 300
 _BATCHES = (128, 1000)
 _SECONDS = 2.0  # for each figure, at least, unless the probes are at an end

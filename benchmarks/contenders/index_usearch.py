@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 
 import numpy as np
-from index_measure import WANTED, Candidate, file_bytes, serve
+from index_measure import EFFORTS, WANTED, Candidate, file_bytes, serve
 from usearch.index import Index
 
 
@@ -25,7 +25,7 @@ def build(vectors: np.ndarray, folder: pathlib.Path) -> Iterator[Candidate]:
 
         index.save(str(folder / "usearch.index"))
         yield Candidate(
-            f"usearch {kind}", seconds, file_bytes(folder / "usearch.index"), [2**power for power in range(4, 13)],
+            f"usearch {kind}", seconds, file_bytes(folder / "usearch.index"), EFFORTS,
             search,
         )  # fmt: skip
 
