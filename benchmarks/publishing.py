@@ -151,6 +151,7 @@ class _Reader:
 
 # --- killed -----------------------------------------------------------------------------------------------------------
 
+_WITHIN = ("files", "version")
 _PUBLISHER = """
 import pathlib, sys
 from celebface.indexing import publish
@@ -167,6 +168,11 @@ print("published", flush=True)
 def kill_publishers(gallery: str, count: int, seed: int = _SEED) -> list[str]:
     """Kills publishers at random moments, runs each again, and checks the gallery in between.
 
+    Args:
+      gallery: Its folder.
+      count: How many are to be killed after their first write and before their last; others are killed on the way.
+      seed: Of the moments.
+
     Returns:
       For each what it had done when it was killed: "nothing", "files", "version", or "latest".
 
@@ -175,8 +181,9 @@ def kill_publishers(gallery: str, count: int, seed: int = _SEED) -> list[str]:
     """
     chance = random.Random(seed)
     duration = min(_publish_once(gallery, number) for number in range(2))
-    reached = []
-    for number in range(2, count + 2):
+    reached: list[str] = []
+    while sum(state in _WITHIN for state in reached) < count:
+        number = len(reached) + 2
         before = publish.find_version(gallery)
         with tempfile.TemporaryDirectory() as folder, _publisher(folder, gallery, number) as process:
             name = _begin(process)
@@ -252,7 +259,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         reached = kill_publishers(f"{folder}/gallery", args.kills)
     counts = {state: reached.count(state) for state in ("nothing", "files", "version", "latest")}
-    print(f"{args.kills} publishers killed, by what was there: {counts}; each second run finished")
+    print(f"{len(reached)} publishers killed, by what was there: {counts}; each second run finished")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from annoy import AnnoyIndex
 from celebface.indexing.index import BrokenIndex, Index, self_test
 
 NAME = "annoy"
-FILES = ("ann",)
+FILES: tuple[str, ...] = ("ann",)
 TREES = 50
 SEED = 20150312  # arXiv's date of the FaceNet paper; any fixed number would do
 PARAMS: Mapping[str, Any] = {"trees": TREES, "seed": SEED}

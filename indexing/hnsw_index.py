@@ -15,7 +15,7 @@ import numpy as np
 from celebface.indexing.index import BrokenIndex, Index, MissingLibrary, self_test, threads
 
 NAME = "hnsw"
-FILES = ("hnsw", "components.npy")
+FILES: tuple[str, ...] = ("hnsw", "components.npy")
 _GRAPH: Mapping[str, Any] = {"connectivity": 32, "expansion_add": 128, "dtype": "bf16"}
 PARAMS: Mapping[str, Any] = {**_GRAPH, "kept": 0.999}  # of the vectors' squared lengths, by the components
 FIRST_EFFORT = 100  # as many faces as a search for people asks for

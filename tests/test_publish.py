@@ -227,9 +227,9 @@ def test_of_two_publishers_at_once_one_wins_and_the_other_is_told(kind, tmp_path
 
 
 def test_a_publisher_killed_at_any_moment_leaves_a_whole_latest_and_is_simply_run_again(tmp_path):
-    reached = publishing.kill_publishers(str(tmp_path / "gallery"), 8)
-    assert len(reached) == 8 and set(reached) <= {"nothing", "files", "version", "latest"}
-    assert set(reached) != {"latest"}
+    reached = publishing.kill_publishers(str(tmp_path / "gallery"), 6)
+    assert sum(state in ("files", "version") for state in reached) == 6
+    assert set(reached) <= {"nothing", "files", "version", "latest"}
 
 
 # --- finding ----------------------------------------------------------------------------------------------------------
