@@ -10,7 +10,7 @@ from celebface.indexing.parts import Parts, files_bytes, index_names, read_vecto
 from celebface.indexing.recall import Trial
 
 # For more faces Annoy is not built, as it would not win: already of 10^5 face-like vectors, on two cores, Annoy answers
-# 770 queries a second at recall@1 0.994, and hnsw 12,500 (make bench-index).
+# 960 queries a second at recall@1 0.992, and hnsw 12,600 (make bench-index).
 _TOO_MANY_FOR_ANNOY = 250_000
 
 _AS_GOOD = 0.9  # of the best: the simpler kind is taken

@@ -1,7 +1,7 @@
 """The HNSW index: a graph of near neighbours, by usearch. Its effort is the expansion, how many faces stay in view.
 
 What it looks at of a face are the principal components that hold nearly all of it, in bfloat16: of FaceNet's 128
-numbers about 64, an eighth of the bytes. The exact vectors then rank what it proposes. Of 10^6 face-like vectors that
+numbers about 64, a quarter of the bytes. The exact vectors then rank what it proposes. Of 10^6 face-like vectors that
 answers half as many queries again at the same recall, and a graph of twice the links costs no more than before (see
 benchmarks/README.md).
 """
