@@ -19,7 +19,8 @@ import numpy as np
 from benchmarks import photos, report
 from benchmarks.report import Figure, Target, percent
 from celebface.indexing import audit, publish, storage
-from celebface.models.weights import default_cache, sample_folder
+from celebface.indexing.cache import default_cache
+from celebface.models.weights import sample_folder
 from celebface.pipelines import build_gallery
 from celebface.pipelines.report import read_rows, shards
 

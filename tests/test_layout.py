@@ -92,3 +92,11 @@ def test_loading_a_module_does_not_load(module, banned):
     code = f"import sys, {module}; print([name for name in {banned!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/")
     assert done.stdout.strip() == "[]"
+
+
+def test_benchmarks_find_all_that_they_import():
+    names = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py"))
+    assert len(names) > 10
+    code = "import importlib\n" + "".join(f"importlib.import_module('benchmarks.{name}')\n" for name in names)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
