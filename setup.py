@@ -54,6 +54,7 @@ setup(
             "pytest",
             "pytest-timeout",
             "ruff",
+            "selenium>=4.30,<5",
             "types-requests",
             "usearch>=2.17,<3",
         ],
