@@ -139,7 +139,6 @@ def summarise(
         "photosDone": photos.get(str(Status.DONE), 0),
         "photosShown": len(album.photos),
         "faces": len(album.photo),
-        "people": len(album.names),
         "lookedLike": int(np.count_nonzero(album.frequency)),
         "verdicts": verdicts,
         "histogram": {"step": albums.HISTOGRAM_STEP, "counts": albums.histogram(album.distance[nearest])},

@@ -51,6 +51,7 @@ function showFilters() {
     choice.append(make("option", { value: state.person }, people.names[person]));
   }
   choice.value = person < 0 ? "" : state.person;
+  if (FILTERS.some((name) => name !== "q" && name !== "person" && state[name] !== DEFAULTS[name])) at("more").open = true;
   at("reset").hidden = FILTERS.every((name) => state[name] === DEFAULTS[name]);
   at("reset").href = address({ ...DEFAULTS, sort: state.sort });
 }
@@ -79,9 +80,10 @@ function tell(error) {
 
 function prepare() {
   at("lead").textContent = `${counted(album.faces, "face")} on ${counted(album.photosShown, "photo")}, each beside ` +
-    `the person it looks most like, of ${counted(album.people, "person", "people")}.`;
+    "the person of the gallery it looks most like.";
   at("notes").hidden = !album.notes.length;
   at("notes").append(...album.notes.map((note) => make("li", {}, note)));
+  at("more").open = !matchMedia("(max-width: 46rem)").matches;
   at("verdicts").append(...VERDICTS.map((verdict, number) => make("label", { class: "choice" },
     make("input", { type: "checkbox", value: verdict, checked: true }),
     ` ${VERDICT_NAMES[number]} (${album.verdicts[number].toLocaleString("en")})`)));

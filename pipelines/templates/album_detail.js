@@ -26,7 +26,7 @@ function detailParts(seen, all) {
     button.addEventListener("click", () => stepDetail(by));
     return button;
   };
-  const close = make("button", { type: "button", class: "quiet-button" }, "Close");
+  const close = make("button", { type: "button", class: "quiet-button", autofocus: true }, "Close");
   close.addEventListener("click", () => detail.close());
   return [
     make("div", { class: "bar" },
@@ -35,10 +35,11 @@ function detailParts(seen, all) {
       step(-1, "← Previous"), step(1, "Next →"), close),
     make("div", { class: "detail" },
       make("figure", {}, boxedPhoto(seen, all), make("figcaption", {}, placeOf(album.folder + paths[seen.photo]))),
-      make("div", {},
+      make("div", { class: "hero" },
         pair(seen, {}),
         make("p", { class: "person-name" }, make("a", { href: personAddress(nearest.person) }, name)),
-        make("p", {}, verdictMark(nearest.verdict), " ", explained(nearest)),
+        make("p", {}, verdictMark(nearest.verdict), " ", explained(nearest))),
+      make("div", {},
         make("h3", {}, "The nearest people"),
         make("ol", { class: "ranks" }, ...seen.ranks.map(rankRow)))),
   ];

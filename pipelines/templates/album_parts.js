@@ -75,7 +75,7 @@ function card(seen) {
           picture(other.picture, "", 48),
           make("span", { class: "name" }, people.names[other.person]),
           make("span", { class: "number" }, percent(other.similarity))))) : null,
-      make("p", { class: "path" }, paths[seen.photo], seen.of > 1 ? ` · face ${seen.number} of ${seen.of}` : "")));
+      make("p", { class: "path", title: paths[seen.photo] }, paths[seen.photo], seen.of > 1 ? ` · face ${seen.number} of ${seen.of}` : "")));
 }
 
 function personCard(person) {

@@ -71,7 +71,7 @@ function leftOut() {
     make("ul", { class: "left-out" }, ...album.leftOut.map((kind) => make("li", {},
       make("p", {}, make("strong", {}, counted(kind.count, "item")), ` ${kind.status}: ${kind.words}`),
       make("ul", {}, ...kind.examples.map((example) => make("li", {},
-        picture(example.picture, "", 72),
+        example.picture ? picture(example.picture, "", 72) : null,
         make("span", { class: "path" }, example.path),
         example.detail ? make("span", { class: "quiet" }, example.detail) : null)))))),
   ];
