@@ -15,6 +15,7 @@ from albums import Seen
 
 from celebface.pipelines import album, album_data, album_report, cli, pages
 from celebface.pipelines.reasons import in_words
+from celebface.pipelines.text import escaped
 
 PEOPLE = ["ann", "bob", "cleo", "dan", "eve", "fay"]
 FAR = [("bob", 1.0), ("cleo", 1.1), ("dan", 1.2), ("eve", 1.3)]
@@ -301,6 +302,7 @@ def test_names_and_paths_are_shown_without_what_steers(tmp_path):
     shown = data(report, "people-0")["names"]
     assert len(shown) == len(HOSTILE) and "</script><script>alert(1)</script>" in shown
     assert "a\\u2028b\\u2029c" in shown and "\\x1b[31mred\\x07" in shown and "\\u202egpj.exe" in shown
+    assert sorted(data(report, "paths-0")) == sorted(f"{escaped(name)}.jpg" for name in HOSTILE)
     (kind,) = data(report, "album")["leftOut"]
     assert kind["examples"] == [{"path": "\\x1b.jpg", "detail": "\\x07", "picture": ""}]
     for path in (report / "data").iterdir():
