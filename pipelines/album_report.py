@@ -185,7 +185,11 @@ def _notes(without_crop: int, lost: str) -> list[str]:
 
 
 def make_page() -> str:
-    """index.html: the same for all albums, as everything it shows comes from its data."""
+    """index.html: the same for all albums, as everything it shows comes from its data.
+
+    Its policy trusts one script, by its hash, and what that script loads; 'self' of a page opened from a folder is any
+    local file, as Chromium has it, but nothing on a network.
+    """
     style, script = pages.source("album.css"), pages.source(*_SCRIPTS)
     return pages.render(
         "album.html", style=style, script=script, style_digest=pages.digest(style), script_digest=pages.digest(script)

@@ -444,6 +444,24 @@ def test_hostile_names_are_text(driver, tmp_path_factory):
     check_logs(driver, results / "report")  # an alert would have stopped it, a blocked script would be told
 
 
+def test_the_policy_stops_what_a_name_would_do_as_markup(page):
+    """Nothing puts names into markup; if something did, this is what would be left of it."""
+    page.open()
+    page.run(
+        "document.body.insertAdjacentHTML('beforeend', `<img src=http://127.0.0.1:9/x.jpg onerror='window.ran = 1'>"
+        "<a id=bad href='javascript:window.ran = 2'>x</a><script>window.ran = 3</script>`)"
+    )
+    page.run("document.getElementById('bad').click()")
+    page.until(lambda: page.run("return document.images[document.images.length - 1].complete"))
+    told = [entry["message"] for entry in page.driver.get_log("browser")]
+    for what in ("Loading the image 'http://127.0.0.1:9/x.jpg'", "inline event handler", "JavaScript URL"):
+        assert any(what in message and "Content Security Policy" in message for message in told), told
+    assert page.run("return window.ran") is None
+    for log in ("browser", "performance"):
+        page.driver.get_log(log)
+    page.open()
+
+
 # --- the sample -------------------------------------------------------------------------------------------------------
 
 

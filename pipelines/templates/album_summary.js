@@ -40,9 +40,9 @@ function frequentPeople() {
 function distanceChart() {
   const { step, counts } = album.histogram;
   if (!counts.length) return make("p", { class: "empty" }, "There are no distances: there are no faces.");
-  const [width, height, bottom] = [640, 220, 190];
+  const [width, height, bottom] = [640, 236, 204];
   const end = Math.max(counts.length * step, album.tau + step);
-  const x = (distance) => 10 + (width - 20) * distance / end;
+  const x = (distance) => 24 + (width - 48) * distance / end;
   const most = Math.max(...counts);
   const bars = counts.map((count, number) => draws("rect", {
     class: (number + 0.5) * step <= album.tau ? "within" : "beyond",
@@ -50,16 +50,16 @@ function distanceChart() {
     y: bottom - 150 * count / most, height: 150 * count / most,
   }));
   const marks = Array.from({ length: Math.floor(end / 0.2) + 1 }, (_, number) => number / 5).map((distance) =>
-    draws("text", { x: x(distance), y: bottom + 18, "text-anchor": "middle" }, distance.toFixed(1)));
+    draws("text", { x: x(distance), y: bottom + 24, "text-anchor": "middle" }, distance.toFixed(1)));
   const within = album.verdicts[0] + album.verdicts[1];
   const told = `${within.toLocaleString("en")} of ${counted(album.faces, "face")} are within tau ${album.tau}.`;
   return make("figure", { class: "chart" },
     draws("svg", { viewBox: `0 0 ${width} ${height}`, role: "img",
       "aria-label": `Histogram of the distance D of each face to the nearest person. ${told}` },
-      draws("line", { class: "axis", x1: 10, x2: width - 10, y1: bottom, y2: bottom }),
+      draws("line", { class: "axis", x1: 24, x2: width - 24, y1: bottom, y2: bottom }),
       ...bars, ...marks,
-      draws("line", { class: "tau", x1: x(album.tau), x2: x(album.tau), y1: 18, y2: bottom }),
-      draws("text", { class: "tau-text", x: x(album.tau), y: 12,
+      draws("line", { class: "tau", x1: x(album.tau), x2: x(album.tau), y1: 26, y2: bottom }),
+      draws("text", { class: "tau-text", x: x(album.tau), y: 20,
         "text-anchor": album.tau > end / 2 ? "end" : "start" }, `tau ${album.tau}`)),
     make("figcaption", {}, `D of each face to its nearest person: the smaller, the more alike. ${told}`));
 }
