@@ -43,6 +43,7 @@ setup(
         "aws": ["apache-beam[aws]", "boto3>=1.36,<2"],
         "hnsw": ["usearch>=2.17,<3"],
         "dev": [
+            "axe-core-python>=0.1,<0.2",
             "boto3",
             "build",
             "cryptography",
@@ -54,6 +55,7 @@ setup(
             "pytest",
             "pytest-timeout",
             "ruff",
+            "selenium>=4.30,<5",
             "types-requests",
             "usearch>=2.17,<3",
         ],

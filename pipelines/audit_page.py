@@ -3,11 +3,9 @@
 import base64
 import collections
 import dataclasses
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import jinja2
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,7 +13,7 @@ import pyarrow.parquet as pq
 
 from celebface.indexing import storage
 from celebface.indexing.schemas import Finding
-from celebface.pipelines import report
+from celebface.pipelines import pages, report
 from celebface.pipelines.text import escaped
 from celebface.transforms.shard import FINDINGS, QUARANTINED
 
@@ -99,17 +97,8 @@ def make_page(folder: str) -> str:
     crops = _Crops(folder, shown, doubted)
     for row in shown:
         row.update(_for_people(row, crops))
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("celebface.pipelines"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-        keep_trailing_newline=True,
-    )
-    style = environment.get_template("audit.css").render()
-    style_hash = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    return environment.get_template("audit.html").render(groups=groups, style=style, style_hash=style_hash)
+    style = pages.source("audit.css")
+    return pages.render("audit.html", groups=groups, style=style, style_digest=pages.digest(style))
 
 
 def _by_weight(row: Mapping[str, Any]) -> tuple[float, str, str, str]:

@@ -16,10 +16,13 @@ COMMANDS = {
     "build-gallery": "build a gallery of known people from their photos, and publish it",
     "build-index": "index the faces of a published gallery anew, without its photos",
     "match": "find the people of a gallery whom the faces in photos look like",
+    "report": "make a folder to look at of a match job's results: each face beside its look-alike",
     "galleries": "list, show, compare, check, roll back and clean up published galleries",
     "calibrate": "find thresholds for stated false match rates, of a gallery or by labelled pairs",
     "evaluate": "measure verification accuracy on labelled pairs (the LFW protocol)",
 }
+
+_MODULES = {"report": "album_report"}  # report.py is what any run leaves; others are called as their command is
 
 # What Beam says at each start and what means nothing here: optional packages that are not used, and how the local
 # workers are set up.
@@ -53,7 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         complain(f"celebface: there is no command {command}; see celebface --help")
         return 2
     _log_warnings()
-    module = importlib.import_module(f"celebface.pipelines.{command.replace('-', '_')}")
+    name = _MODULES.get(command, command.replace("-", "_"))
+    module = importlib.import_module(f"celebface.pipelines.{name}")
     try:
         return module.main(rest)
     except UsageError as error:

@@ -16,7 +16,7 @@ from celebface.indexing.manifest import BadBundle
 from celebface.models.encoder_card import BadEncoder
 from celebface.models.faces import QualityGate, ReaderConfig
 from celebface.models.weights import encoder_folder
-from celebface.pipelines import arguments, execution, intake, match_results, report, summary
+from celebface.pipelines import album_report, arguments, execution, intake, match_results, report, summary
 from celebface.pipelines.arguments import Parser, UsageError
 from celebface.pipelines.intake import Intake, take_in
 from celebface.pipelines.text import complain
@@ -34,6 +34,7 @@ _EXAMPLES = """\
   celebface match --sample
   celebface match a.jpg b.jpg folder/
   celebface match folder/ --far 0.001
+  celebface match folder/ --report
   celebface match 'album/**/*.jpg' --gallery galleries/celebrities --output album-matches
   celebface match photos.csv s3://bucket/album/ --contact me@example.org
   celebface match folder/ --gallery galleries/celebrities/20261124T061502Z-9f2c41ab --top_k 5
@@ -58,6 +59,7 @@ class MatchConfig:
       tau: Threshold on D in its place; None for the gallery's own.
       shards: Number of shards.
       max_failed_ratio: Share of rejected photos above which the run has failed.
+      report: Whether a report to look at is made of the results.
     """
 
     intake: Intake
@@ -73,6 +75,7 @@ class MatchConfig:
     tau: float | None
     shards: int
     max_failed_ratio: float
+    report: bool
 
     def as_json(self) -> dict[str, Any]:
         """For run.json."""
@@ -123,6 +126,11 @@ def parse_args(argv: Sequence[str]) -> tuple[MatchConfig, list[str]]:
     parser.add_argument(
         "--tau", type=float, metavar="D", help="largest squared distance, 0..4, that is a match, whatever its rate"
     )
+    parser.add_argument(
+        "--report",
+        action="store_true",
+        help=f"make a folder to look at, {album_report.FOLDER}/ in the results: each face beside its look-alike",
+    )
     parser.add_argument("--one_face", action="store_true", help="only the largest, most central face of each photo")
     parser.add_argument("--all_faces", action="store_true", help="all faces of each photo; this is the default")
     arguments.add_job_flags(parser, shards=1, max_failed_ratio=1.0)
@@ -162,6 +170,7 @@ def parse_args(argv: Sequence[str]) -> tuple[MatchConfig, list[str]]:
         tau=args.tau,
         shards=args.num_shards,
         max_failed_ratio=args.max_failed_ratio,
+        report=args.report,
     ), beam_argv
 
 
@@ -231,6 +240,8 @@ def main(argv: Sequence[str]) -> int:
         return 1
     summary.print_counts(out, done, ledger)
     match_results.print_matches(out, config.output, gallery.identities, terms.threshold)
+    if config.report:
+        album_report.make(config.output, storage.join(config.output, album_report.FOLDER))
     return 0
 
 

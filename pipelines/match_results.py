@@ -15,7 +15,7 @@ from rich.text import Text
 
 from celebface.indexing import schemas, storage
 from celebface.indexing.calibration import Verdict
-from celebface.pipelines import report
+from celebface.pipelines import album_report, report
 from celebface.pipelines.summary import counted
 from celebface.pipelines.text import escaped, plain
 
@@ -27,7 +27,11 @@ _SHOWN = 30  # faces listed on the terminal
 def foreign_file(output: str) -> str | None:
     """A file in a folder that no match job wrote, if there is one."""
     names = (name for name in storage.list_names(output) if not name.startswith(report.STAGING_PREFIX))
-    return next((name for name in names if not _is_result(name)), None)
+    return next((name for name in names if not _is_result(name) and not _is_report(output, name)), None)
+
+
+def _is_report(output: str, name: str) -> bool:
+    return name == album_report.FOLDER and album_report.is_report(storage.join(output, name))
 
 
 def _is_result(name: str) -> bool:
@@ -47,6 +51,8 @@ def hand_over(assembled: str, output: str, run: Mapping[str, Any], ledger_only: 
     for name in sorted(storage.list_names(output), key=lambda name: name != report.RUN_NAME):
         if _is_result(name):
             storage.delete_file(storage.join(output, name))
+        elif _is_report(output, name):
+            storage.delete_tree(storage.join(output, name))
     for name in storage.list_names(assembled):
         if not ledger_only or name.startswith("ledger-"):
             storage.copy_file(storage.join(assembled, name), storage.join(output, name))

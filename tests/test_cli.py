@@ -25,6 +25,8 @@ WRONG = {
     "rate and threshold": "match . --far 0.01 --tau 1",
     "rate of all strangers": "match . --far 1",
     "rate that is no number": "match . --far nan",
+    "report of nothing": "report {tmp}/nowhere",
+    "report of a folder of photos": "report {tmp}/one",
     "calibration of nothing": "calibrate",
     "calibration of two things": "calibrate --gallery {tmp}/one --images {tmp} --pairs {tmp}/pairs.txt",
     "pairs without photos": "calibrate --pairs {tmp}/pairs.txt",

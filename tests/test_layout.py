@@ -85,6 +85,7 @@ def test_libraries_stay_out_of_layers(layer, banned):
         ("celebface.pipelines.match", ("tensorflow",)),  # the driver of a run with worker processes
         ("celebface.pipelines.build_gallery", ("tensorflow",)),
         ("celebface.pipelines.galleries", ("tensorflow",)),
+        ("celebface.pipelines.album_report", ("tensorflow",)),
         ("celebface.indexing.storage", ("boto3", "google.cloud.storage")),  # extras
     ],
 )

@@ -161,6 +161,19 @@ def test_results_replace_earlier_results_but_nothing_else(gallery, portrait, tmp
     assert (output / "thesis.txt").read_text() == "precious"
 
 
+def test_a_report_is_made_on_demand_and_goes_with_its_results(gallery, portrait, tmp_path, capsys):
+    output = tmp_path / "out"
+    assert match(gallery, output, portrait, "--report") == 0
+    assert f"open {output / 'report' / 'index.html'}" in capsys.readouterr().out
+    assert (output / "report" / "index.html").exists() and list((output / "report" / "img").rglob("*.jpg"))
+    assert match(gallery, output, portrait) == 0
+    assert not (output / "report").exists()
+    (output / "report").mkdir()
+    (output / "report" / "thesis.txt").write_text("precious")
+    assert match(gallery, output, portrait) == 2
+    assert (output / "report" / "thesis.txt").read_text() == "precious"
+
+
 def test_tau_decides_the_verdict_and_has_no_stated_rate(gallery, portrait, tmp_path, capsys):
     assert match(gallery, tmp_path / "out", portrait, "--tau=0.01", "--top_k=1") == 0
     config = json.loads((tmp_path / "out" / "run.json").read_text())["config"]
