@@ -32,7 +32,7 @@ from celebface.pipelines import arguments, comparison
 from celebface.pipelines.comparison import Comparison
 from celebface.pipelines.embedder import EVERY_FACE, PROBE_GATE, EmbeddedFaces, Embedder, encoder_of
 from celebface.pipelines.photo_bytes import read_photo, shown
-from celebface.transforms.encoders import load_card
+from celebface.transforms.encoders import load_card, load_encoder
 from celebface.transforms.files import UnreadableFile
 from celebface.transforms.web.policy import FetchPolicy
 
@@ -58,7 +58,7 @@ AnyPhoto = str | os.PathLike[str] | bytes | Image.Image | np.ndarray
 # How the command reads photos that are matched, and those that are compared.
 MATCHED = ReaderConfig(gate=PROBE_GATE)
 COMPARED = ReaderConfig(gate=EVERY_FACE, one_face=True)
-_EMBEDDERS = 4  # that are kept, some 0.6 GB each
+_KEPT = 4  # encoders, and ways to read photos
 _KINDS = (str, os.PathLike, bytes, Image.Image, np.ndarray)  # of AnyPhoto
 _encoders_of: dict[tuple[str, str, str], str] = {}  # galleries', which were held against them
 
@@ -332,7 +332,8 @@ def sample_photos(part: str = "val", cache: pathlib.Path | None = None) -> list[
     return sorted(sample_folder(cache or default_cache(), part).glob("*/*.jpg"))
 
 
-_card = functools.lru_cache(_EMBEDDERS)(load_card)
+_card = functools.lru_cache(_KEPT)(load_card)
+_encoder = functools.lru_cache(_KEPT)(load_encoder)
 
 
 def _encoder_of(gallery: Gallery, asked: str, default: str) -> str:
@@ -342,9 +343,9 @@ def _encoder_of(gallery: Gallery, asked: str, default: str) -> str:
     return _encoders_of[key]
 
 
-@functools.lru_cache(_EMBEDDERS)
+@functools.lru_cache(_KEPT)
 def _embedder(encoder: str, precision: str, reader: ReaderConfig) -> Embedder:
-    return Embedder(encoder, precision, reader)
+    return Embedder(encoder, precision, reader, _encoder)
 
 
 def _embed(photos: Sequence[AnyPhoto], embedder: Embedder) -> list[FacesOfPhoto]:

@@ -29,7 +29,6 @@ from celebface.transforms import folders
 from celebface.transforms.files import UnreadableFile
 from celebface.transforms.folders import ListedFile, NoSuchSource
 from celebface.transforms.records import Person, face_id, printable
-from celebface.transforms.web.policy import FetchPolicy
 
 _LISTED = 3  # people told of, nearest first
 
@@ -122,7 +121,7 @@ def list_photos(folder: str) -> list[ListedFile]:
     return photos
 
 
-def enroll(photos: Sequence[ListedFile], embedder: Embedder, card: EncoderCard, web: FetchPolicy) -> Enrolment:
+def enroll(photos: Sequence[ListedFile], embedder: Embedder, card: EncoderCard) -> Enrolment:
     """Enrols the people of some photos by the largest, most central face of each.
 
     Raises:
@@ -137,7 +136,7 @@ def enroll(photos: Sequence[ListedFile], embedder: Embedder, card: EncoderCard, 
         files, data = [], []
         for file in photos[start : start + PHOTOS_TOGETHER]:
             try:
-                data.append(read_photo(file.uri, web))
+                data.append(read_photo(file.uri))
                 files.append(file)
             except UnreadableFile as fault:
                 left_out.append(LeftOut(shown(file.uri), str(fault.reason), str(fault)))

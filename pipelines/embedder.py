@@ -2,7 +2,8 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,6 +11,9 @@ from celebface.indexing.manifest import Manifest
 from celebface.models.encoder_card import BadEncoder
 from celebface.models.faces import PhotoFaces, PhotoFault, QualityGate, ReaderConfig
 from celebface.transforms.encoders import load_card, load_encoder
+
+if TYPE_CHECKING:
+    from celebface.models.facenet import FaceEncoder
 
 # Of photos that are compared or measured with: every face counts, and its distance tells.
 EVERY_FACE = QualityGate(min_face_px=20, min_confidence=0.8, min_sharpness=0.0)
@@ -35,13 +39,20 @@ class EmbeddedFaces:
 class Embedder:
     """A detector and an encoder, loaded. Safe to share between threads."""
 
-    def __init__(self, encoder: str, precision: str, reader: ReaderConfig):
+    def __init__(
+        self,
+        encoder: str,
+        precision: str,
+        reader: ReaderConfig,
+        load: "Callable[[str, str], FaceEncoder]" = load_encoder,
+    ):
         """Loads TensorFlow and both.
 
         Args:
           encoder: URI of the encoder.
           precision: "float32" or "bfloat16".
           reader: How photos become crops.
+          load: Loads an encoder; another one may keep it for several embedders.
 
         Raises:
           BadEncoder: If the encoder cannot be used.
@@ -49,7 +60,7 @@ class Embedder:
         from celebface.models.face_reader import FaceReader  # here, so that wrong usage does not wait for TensorFlow
 
         self._reader = FaceReader(reader, precision)
-        self._encoder = load_encoder(encoder, precision)
+        self._encoder = load(encoder, precision)
 
     @property
     def embedding_size(self) -> int:

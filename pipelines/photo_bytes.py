@@ -9,14 +9,15 @@ from celebface.transforms.web.policy import FetchPolicy, WebFault
 
 _WEB = re.compile(r"https?://", re.IGNORECASE)
 _ACCEPT = "image/*"
+NOBODY_ASKS = FetchPolicy()
 
 
-def read_photo(place: str, web: FetchPolicy) -> bytes:
+def read_photo(place: str, web: FetchPolicy = NOBODY_ASKS) -> bytes:
     """Reads a photo.
 
     Args:
       place: A path, or an s3://, gs://, http:// or https:// URI.
-      web: Bounds and manners towards the web.
+      web: Bounds and manners towards the web; nothing is asked of it if they name nobody who asks.
 
     Raises:
       UnreadableFile: If it cannot be had.

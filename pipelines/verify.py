@@ -241,7 +241,7 @@ def _open_door(args: argparse.Namespace) -> int:
     photo = tools.read(place)
     embedder = tools.load()
     start = time.perf_counter()
-    enrolled = door.enroll(listed, embedder, tools.card, tools.web)
+    enrolled = door.enroll(listed, embedder, tools.card)
     seconds = time.perf_counter() - start
     for lost in enrolled.left_out:
         complain(f"celebface verify: {lost.photo}: {lost.detail}; nobody is enrolled by it")

@@ -206,7 +206,9 @@ def test_the_samples_photos(cache, probes):
 
 
 def test_the_networks_are_loaded_once(photos):
-    api._embedder.cache_clear()
     embed(photos[0])
+    loaded = api._embedder.cache_info().misses, api._encoder.cache_info().misses
     embed(photos[1])
-    assert api._embedder.cache_info().misses == 1
+    assert (api._embedder.cache_info().misses, api._encoder.cache_info().misses) == loaded
+    embed(photos[1], reader=ReaderConfig(max_faces=1))
+    assert (api._embedder.cache_info().misses, api._encoder.cache_info().misses) == (loaded[0] + 1, loaded[1])

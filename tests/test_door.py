@@ -14,7 +14,6 @@ from celebface.pipelines.comparison import MainFace
 from celebface.pipelines.door import Enrolment, LeftOut
 from celebface.pipelines.embedder import EmbeddedFaces
 from celebface.transforms.folders import NoSuchSource
-from celebface.transforms.web.policy import FetchPolicy
 
 VECTORS = fakes.unit_vectors(60, 128)
 NO_FACE = b"nobody"
@@ -41,7 +40,7 @@ def enroll(folder: pathlib.Path, **photos: bytes) -> Enrolment:
         path = folder / name.replace("__", "/").replace("_", ".")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
-    return door.enroll(door.list_photos(str(folder)), NumberedFaces(), CARD, FetchPolicy())
+    return door.enroll(door.list_photos(str(folder)), NumberedFaces(), CARD)
 
 
 def visitor(vector: np.ndarray) -> MainFace:
