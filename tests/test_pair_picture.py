@@ -10,6 +10,8 @@ from PIL import Image
 from celebface.models.faces import FaceCrop, PhotoFaces
 from celebface.pipelines import pair_picture
 from celebface.pipelines.comparison import MainFace
+from celebface.pipelines.photo_bytes import shown
+from celebface.pipelines.text import plain
 
 BOX = (20, 10, 50, 46)
 
@@ -68,7 +70,10 @@ HOSTILE = [
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("name", HOSTILE, ids=map(ascii, (name[:20] for name in HOSTILE)))
 def test_hostile_names_are_drawn_and_harmless(name, capfd):
-    picture = Image.open(io.BytesIO(draw(name, "b.jpg", answer=name, lines=(name, name))))
+    data = draw(name, "b.jpg", answer=name, lines=(name, name))
+    harmless = plain(name)
+    assert data == draw(plain(shown(name)), "b.jpg", answer=harmless, lines=(harmless, harmless))
+    picture = Image.open(io.BytesIO(data))
     assert picture.width == 1020 and picture.height < 1200
     assert capfd.readouterr() == ("", "")
 
