@@ -17,6 +17,7 @@ import functools
 import os
 import pathlib
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -25,7 +26,7 @@ from celebface.indexing.cache import default_cache
 from celebface.indexing.calibration import DEFAULT_FALSE_MATCH_RATE, Verdict, ranked_verdict
 from celebface.indexing.gallery import Gallery, open_gallery
 from celebface.indexing.storage import absolute
-from celebface.models.faces import FaceCrop, PhotoFault, ReaderConfig
+from celebface.models.faces import DetectorConfig, FaceCrop, PhotoFault, ReaderConfig
 from celebface.models.photo import as_bytes
 from celebface.models.weights import encoder_folder, sample_folder
 from celebface.pipelines import arguments, comparison
@@ -35,6 +36,9 @@ from celebface.pipelines.photo_bytes import read_photo, shown
 from celebface.transforms.encoders import load_card, load_encoder
 from celebface.transforms.files import UnreadableFile
 from celebface.transforms.web.policy import FetchPolicy
+
+if TYPE_CHECKING:
+    from celebface.models.mtcnn import FaceDetector
 
 __all__ = [
     "AnyPhoto",
@@ -345,7 +349,16 @@ def _encoder_of(gallery: Gallery, asked: str, default: str) -> str:
 
 @functools.lru_cache(_KEPT)
 def _embedder(encoder: str, precision: str, reader: ReaderConfig) -> Embedder:
-    return Embedder(encoder, precision, reader, _encoder)
+    from celebface.models.face_reader import FaceReader  # here, so that the import does not load TensorFlow
+
+    return Embedder(FaceReader(reader, precision, _detector(reader.detector, precision)), _encoder(encoder, precision))
+
+
+@functools.lru_cache(_KEPT)
+def _detector(config: DetectorConfig, precision: str) -> "FaceDetector":
+    from celebface.models.mtcnn import FaceDetector
+
+    return FaceDetector(config, precision)
 
 
 def _embed(photos: Sequence[AnyPhoto], embedder: Embedder) -> list[FacesOfPhoto]:

@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +13,7 @@ from celebface.models.faces import PhotoFaces, PhotoFault, QualityGate, ReaderCo
 from celebface.transforms.encoders import load_card, load_encoder
 
 if TYPE_CHECKING:
+    from celebface.models.face_reader import FaceReader
     from celebface.models.facenet import FaceEncoder
 
 # Of photos that are compared or measured with: every face counts, and its distance tells.
@@ -39,28 +40,9 @@ class EmbeddedFaces:
 class Embedder:
     """A detector and an encoder, loaded. Safe to share between threads."""
 
-    def __init__(
-        self,
-        encoder: str,
-        precision: str,
-        reader: ReaderConfig,
-        load: "Callable[[str, str], FaceEncoder]" = load_encoder,
-    ):
-        """Loads TensorFlow and both.
-
-        Args:
-          encoder: URI of the encoder.
-          precision: "float32" or "bfloat16".
-          reader: How photos become crops.
-          load: Loads an encoder; another one may keep it for several embedders.
-
-        Raises:
-          BadEncoder: If the encoder cannot be used.
-        """
-        from celebface.models.face_reader import FaceReader  # here, so that wrong usage does not wait for TensorFlow
-
-        self._reader = FaceReader(reader, precision)
-        self._encoder = load(encoder, precision)
+    def __init__(self, reader: "FaceReader", encoder: "FaceEncoder"):
+        self._reader = reader
+        self._encoder = encoder
 
     @property
     def embedding_size(self) -> int:
@@ -90,6 +72,22 @@ class Embedder:
             mine, left = np.split(left, [len(found.faces)])
             results.append(EmbeddedFaces(found, mine))
         return results
+
+
+def load_embedder(encoder: str, precision: str, config: ReaderConfig) -> Embedder:
+    """Loads TensorFlow, the detector and an encoder.
+
+    Args:
+      encoder: URI of the encoder.
+      precision: "float32" or "bfloat16".
+      config: How photos become crops.
+
+    Raises:
+      BadEncoder: If the encoder cannot be used.
+    """
+    from celebface.models.face_reader import FaceReader  # here, so that wrong usage does not wait for TensorFlow
+
+    return Embedder(FaceReader(config, precision), load_encoder(encoder, precision))
 
 
 def encoder_of(manifest: Manifest, asked: str, default: str) -> str:

@@ -11,7 +11,7 @@ from rich.progress import track
 
 from celebface.pipelines import arguments, terminal
 from celebface.pipelines.arguments import UsageError
-from celebface.pipelines.embedder import EVERY_FACE, PHOTOS_TOGETHER, EmbeddedFaces, Embedder
+from celebface.pipelines.embedder import EVERY_FACE, PHOTOS_TOGETHER, EmbeddedFaces, load_embedder
 from celebface.pipelines.text import complain
 from celebface.transforms.files import MAX_BYTES, UnreadableFile, read_file
 from celebface.transforms.folders import PHOTO_SUFFIXES
@@ -131,7 +131,7 @@ def embed(
     args: argparse.Namespace, precision: str, paths: Sequence[pathlib.Path], command: str
 ) -> tuple[np.ndarray, int]:
     """Vectors of photos, float32 [N, d], NaN where there is no face; and how many photos had several faces."""
-    embedder = Embedder(arguments.encoder_uri(args), precision, arguments.reader_config(args, one_face=True))
+    embedder = load_embedder(arguments.encoder_uri(args), precision, arguments.reader_config(args, one_face=True))
     vectors = np.full((len(paths), embedder.embedding_size), np.nan, np.float32)
     several = 0
     starts = range(0, len(paths), PHOTOS_TOGETHER)

@@ -19,7 +19,7 @@ from celebface.pipelines import arguments, comparison, door, pair_picture
 from celebface.pipelines.arguments import Parser, UsageError
 from celebface.pipelines.comparison import Comparison, MainFace, Threshold
 from celebface.pipelines.door import Admission, Enrolment
-from celebface.pipelines.embedder import EVERY_FACE, Embedder
+from celebface.pipelines.embedder import EVERY_FACE, Embedder, load_embedder
 from celebface.pipelines.photo_bytes import read_photo, shown
 from celebface.pipelines.terminal import counted
 from celebface.pipelines.text import complain, plain
@@ -143,7 +143,7 @@ class _Tools:
     def load(self) -> Embedder:
         """Loads the networks; what can be wrong for other reasons is to be known by then."""
         reader = arguments.reader_config(self.args, one_face=True)
-        return Embedder(arguments.encoder_uri(self.args), self.precision, reader)
+        return load_embedder(arguments.encoder_uri(self.args), self.precision, reader)
 
     @property
     def as_json(self) -> dict[str, str]:

@@ -210,5 +210,7 @@ def test_the_networks_are_loaded_once(photos):
     loaded = api._embedder.cache_info().misses, api._encoder.cache_info().misses
     embed(photos[1])
     assert (api._embedder.cache_info().misses, api._encoder.cache_info().misses) == loaded
+    detectors = api._detector.cache_info().misses
     embed(photos[1], reader=ReaderConfig(max_faces=1))
+    assert api._detector.cache_info().misses == detectors
     assert (api._embedder.cache_info().misses, api._encoder.cache_info().misses) == (loaded[0] + 1, loaded[1])

@@ -17,7 +17,7 @@ from PIL import Image
 
 from celebface.models.faces import ReaderConfig
 from celebface.pipelines import arguments, cli, comparison, labelled_pairs, verify
-from celebface.pipelines.embedder import EVERY_FACE, Embedder
+from celebface.pipelines.embedder import EVERY_FACE, load_embedder
 from celebface.transforms.encoders import load_card
 
 
@@ -25,7 +25,7 @@ from celebface.transforms.encoders import load_card
 def loaded_once():
     """The command starts as often as it is called; the networks are loaded for the first time only."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(verify, "Embedder", functools.cache(Embedder))
+        patched.setattr(verify, "load_embedder", functools.cache(load_embedder))
         patched.setattr(verify, "load_card", functools.cache(load_card))
         yield
 
@@ -311,7 +311,7 @@ def test_the_600_pairs_of_lfw_are_judged_as_evaluate_does(shared, encoder, tmp_p
     result = json.loads((tmp_path / "result.json").read_text())
     photos, pairs = labelled_pairs.read_files(lfw / "dev", lfw / "pairs_dev.txt", folds=1)
     places = [str(photos[name]) for name in sorted({name for pair in pairs for name in (pair.first, pair.second)})]
-    embedder = verify.Embedder(encoder, result["precision"], ReaderConfig(gate=EVERY_FACE, one_face=True))
+    embedder = verify.load_embedder(encoder, result["precision"], ReaderConfig(gate=EVERY_FACE, one_face=True))
     faces = verify.main_faces(embedder, places, [pathlib.Path(place).read_bytes() for place in places])
     vectors = {face.place: face.vector for face in faces}
     threshold = comparison.by_card(load_card(encoder))
