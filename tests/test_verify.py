@@ -11,6 +11,7 @@ import sys
 
 import images
 import numpy as np
+import object_stores
 import pytest
 import web_site
 from PIL import Image
@@ -293,6 +294,22 @@ def test_a_visitor_without_a_face_is_one_line_and_exit_2(people, grey, capsys):
     assert call("--enrolled", people, grey) == 2
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", f"celebface verify: {grey}: the detector found no face\n")
+
+
+def test_people_and_visitor_may_lie_in_a_store(people, mindy, tmp_path, monkeypatch, capsys):
+    with object_stores.server("s3") as address:
+        object_stores.point_to(monkeypatch, "s3", address)
+        bucket = object_stores.make_bucket("s3", address)
+        for path in people.iterdir():
+            bucket.put(f"people/{path.stem}/1.jpg", path.read_bytes())
+        bucket.put("visitor.jpg", pathlib.Path(mindy[1]).read_bytes())
+        visitor, picture = f"{bucket.uri}/visitor.jpg", f"{bucket.uri}/door.png"
+        code, found = asked(capsys, "--enrolled", f"{bucket.uri}/people", visitor, f"--save={picture}")
+        assert (code, found["identity"], found["people"]) == (0, "mindy_kaling", 5)
+        assert found["nearest"][0]["photo"] == f"{bucket.uri}/people/mindy_kaling/1.jpg"
+        assert "door.png" in bucket.names()
+        assert call(f"{bucket.uri}/nowhere.jpg", visitor) == 2
+        assert capsys.readouterr().err == f"celebface verify: {bucket.uri}/nowhere.jpg: there is no such object\n"
 
 
 def test_a_picture_of_the_visitor_beside_the_nearest(people, mindy, tmp_path):
