@@ -15,7 +15,10 @@ setup(
     license="Apache-2.0",
     packages=[f"celebface.{name}" for name in PACKAGES],
     package_dir={f"celebface.{name}": name.replace(".", "/") for name in PACKAGES},
-    package_data={"celebface.pipelines": ["templates/*"]},
+    package_data={
+        **{f"celebface.{name}": ["py.typed"] for name in PACKAGES if "." not in name},
+        "celebface.pipelines": ["templates/*", "py.typed"],
+    },
     python_requires=">=3.11",
     install_requires=[
         "annoy>=1.17.3,<1.18",

@@ -145,7 +145,7 @@ def _encode(job: Job) -> Callable[[], int]:
     from celebface.models import facenet
     from celebface.models.inception_resnet import INPUT_SIZE
     from celebface.models.quiet_tensorflow import tf
-    from celebface.transforms.encode import load_encoder
+    from celebface.transforms.encoders import load_encoder
 
     encoder = load_encoder(_encoder(), job.precision)
     shape = facenet.BATCH_SIZE, INPUT_SIZE, INPUT_SIZE, 3
@@ -188,7 +188,7 @@ def _photos(job: Job) -> Callable[[], int]:
     from celebface.models.face_reader import FaceReader
     from celebface.models.faces import ReaderConfig
     from celebface.transforms.detect import PHOTOS_TOGETHER
-    from celebface.transforms.encode import load_encoder
+    from celebface.transforms.encoders import load_encoder
 
     reader, encoder = FaceReader(ReaderConfig(), job.precision), load_encoder(_encoder(), job.precision)
     gallery = Gallery.open(job.gallery)
@@ -203,7 +203,7 @@ def _photos(job: Job) -> Callable[[], int]:
 
 
 def _read(photos: Sequence[str]) -> Iterator["EncodedPhoto"]:
-    from celebface.transforms.read import MAX_BYTES, read_file
+    from celebface.transforms.files import MAX_BYTES, read_file
     from celebface.transforms.records import EncodedPhoto, ItemRef
 
     for photo in photos:

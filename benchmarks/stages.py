@@ -35,7 +35,7 @@ from celebface.models.face_reader import FaceReader
 from celebface.models.faces import PhotoFaces, PhotoFault, ReaderConfig
 from celebface.models.precision import PRECISIONS, cpu_has_bfloat16
 from celebface.pipelines import execution
-from celebface.transforms import describe, detect, encode, read, shard, stage, staged
+from celebface.transforms import describe, detect, encode, encoders, files, shard, stage, staged
 from celebface.transforms.records import DetectedPhoto, EmbeddedPhoto, ItemRef
 
 SETS = ("lfw", "large")
@@ -81,8 +81,8 @@ class Stages:
         """Loads the models."""
         self._precision = precision
         self._encoder_uri = str(weights.encoder_folder(default_cache()))
-        self._card = encode.load_card(self._encoder_uri)
-        self._encoder = encode.load_encoder(self._encoder_uri, precision)
+        self._card = encoders.load_card(self._encoder_uri)
+        self._encoder = encoders.load_encoder(self._encoder_uri, precision)
         self._reader = FaceReader(ReaderConfig(), precision)
         self.spent: dict[str, float] = {}
         for method, name in _PARTS_OF_DETECT.items():
@@ -112,7 +112,7 @@ class Stages:
 
     def _detect(self, photos: Sequence[pathlib.Path]) -> list[DetectedPhoto]:
         with timed(self.spent, "read"):
-            data = [read.read_file(str(photo), read.MAX_BYTES) for photo in photos]
+            data = [files.read_file(str(photo), files.MAX_BYTES) for photo in photos]
         refs = [ItemRef.of(str(photo)) for photo in photos]
         found: dict[int, PhotoFaces | PhotoFault] = {}
         left = iter(enumerate(data))

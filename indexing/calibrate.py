@@ -1,6 +1,6 @@
 """Calibrating: a gallery's own people searched for as if they were strangers, and as if by another photo."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from celebface.indexing import build, rates, storage
-from celebface.indexing.calibration import AMBIGUOUS_MARGIN, LFW_CURVE, Calibration, Curve, Trials
+from celebface.indexing.calibration import AMBIGUOUS_MARGIN, LFW_CURVE, ONE_COMPARISON, Calibration, Curve, Trials
 from celebface.indexing.rates import Tail
 from celebface.indexing.searcher import Neighbour
 
@@ -44,8 +44,29 @@ def of_gallery(shards: Sequence[str], nearest_people: Search, encoder_id: str, t
       tail: What is known of that encoder.
     """
     counts = _count_faces(shards)
-    chosen = sorted(counts)[:_MOST_PEOPLE]
-    faces = _faces_of(shards, chosen)
+    faces = _faces_of(shards, sorted(counts)[:_MOST_PEOPLE])
+    return of_people("a stranger against the whole gallery", faces, counts, nearest_people, encoder_id, tail)
+
+
+def of_people(
+    subject: str,
+    faces: Mapping[str, np.ndarray],
+    counts: Mapping[str, int],
+    nearest_people: Search,
+    encoder_id: str,
+    tail: Tail | None,
+) -> Calibration:
+    """Calibrates a search by people that it finds; see `of_gallery`.
+
+    Args:
+      subject: What a false match is.
+      faces: Of those people that are searched for, by identity_id: float32 [M, d], the first of which counts.
+      counts: Faces of all people, by identity_id.
+      nearest_people: The search.
+      encoder_id: Of the vectors.
+      tail: What is known of that encoder.
+    """
+    chosen = sorted(faces)
     probes = np.stack([faces[who][0] for who in chosen])
     found = [
         people
@@ -58,7 +79,7 @@ def of_gallery(shards: Sequence[str], nearest_people: Search, encoder_id: str, t
     own = [_nearest_own(faces[who]) for who in chosen]
     strangers, copies = _as_strangers(chosen, others)
     return Calibration(
-        subject="a stranger against the whole gallery",
+        subject=subject,
         encoder_id=encoder_id,
         people=len(counts),
         comparisons=round(rates.comparisons(list(counts.values())), 6),
@@ -81,7 +102,7 @@ def of_pairs(genuine: np.ndarray, impostor: np.ndarray, encoder_id: str, tail: T
     """
     enough = len(genuine) >= _ENOUGH_FOR_A_CURVE <= len(impostor)
     return Calibration(
-        subject="one comparison",
+        subject=ONE_COMPARISON,
         encoder_id=encoder_id,
         people=1,
         comparisons=1.0,

@@ -14,6 +14,7 @@ from celebface.indexing.manifest import BadBundle
 from celebface.indexing.rates import Tail
 
 NAME = "index/calibration.json"
+ONE_COMPARISON = "one comparison"  # the subject of a calibration by labelled pairs
 CHARTS = ("index/calibration.png", "index/calibration.svg")
 FALSE_MATCH_RATES = (0.001, 0.003, 0.01, 0.03, 0.1)
 DEFAULT_FALSE_MATCH_RATE = 0.01
@@ -31,6 +32,11 @@ _ENOUGH_TO_MOVE = 10
 _CONTRADICTS = 0.025
 
 
+def round_rate(rate: float) -> float:
+    """A rate of two digits: more are not known."""
+    return float(f"{rate:.2g}")
+
+
 class Verdict(enum.StrEnum):
     """What a distance says about the nearest person."""
 
@@ -40,7 +46,7 @@ class Verdict(enum.StrEnum):
 
 
 class Unstated(Exception):
-    """There is no threshold for a false match rate; the message says why, for the user."""
+    """There is no threshold for a false match rate, or no rate for a threshold; the message says why, for the user."""
 
 
 def verdict(distance: float, margin: float | None, tau: float) -> Verdict:
@@ -56,6 +62,24 @@ def verdict(distance: float, margin: float | None, tau: float) -> Verdict:
     if margin is not None and margin < AMBIGUOUS_MARGIN:
         return Verdict.AMBIGUOUS
     return Verdict.MATCH
+
+
+def ranked_verdict(rank: int, distances: Sequence[float], tau: float) -> Verdict:
+    """Judges one of the nearest people.
+
+    The first of two people as near as each other is ambiguous, and so is the second; others below it resemble.
+
+    Args:
+      rank: Whom, from 1 on.
+      distances: D to the nearest people, nearest first, at least two if there are two.
+      tau: Threshold on D.
+    """
+    first = distances[0]
+    if rank == 1:
+        return verdict(first, distances[1] - first if len(distances) > 1 else None, tau)
+    if distances[rank - 1] <= tau and distances[rank - 1] - first < AMBIGUOUS_MARGIN:
+        return Verdict.AMBIGUOUS
+    return Verdict.LOOKALIKE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,7 +191,7 @@ class OperatingPoint:
     @property
     def stated(self) -> str:
         """The rate and how sure it is, in words."""
-        low, high = (f"{100 * end:.2g}" for end in self.interval)
+        low, high = (f"{round_rate(100 * end):g}" for end in self.interval)
         how = f"{self.method}, 95 %: {low} to {high} %"
         return f"false match rate {100 * self.false_match_rate:g} % ({how})"
 
@@ -228,6 +252,29 @@ class Calibration:
                 "measure it, and the encoder's card has no rates to extrapolate from"
             )
         tau = self.strangers.tau(rate) if measured else self._extrapolated(rate, self.tail)
+        return self._point(rate, tau, measured)
+
+    def at_tau(self, tau: float) -> OperatingPoint:
+        """What a threshold that somebody else chose does; its rate is rounded to two digits.
+
+        Raises:
+          Unstated: If too little is known for it.
+        """
+        measured = self.strangers.matched(tau) >= _ENOUGH
+        if measured:
+            rate = self.strangers.share(tau) or 0.0
+        elif self.tail is not None:
+            rate = self.tail.rate(tau, self.comparisons)
+        else:
+            raise Unstated("no false match rate is stated: the encoder's card has none")
+        rate = round_rate(rate)
+        least, most = FALSE_MATCH_RATES[0], FALSE_MATCH_RATES[-1]
+        if not least <= rate <= most:
+            bound = f"below {100 * least:g} %" if rate < least else f"above {100 * most:g} %"
+            raise Unstated(f"false match rate {bound}, where none is stated")
+        return self._point(rate, tau, measured)
+
+    def _point(self, rate: float, tau: float, measured: bool) -> OperatingPoint:
         known = self.known.count > 0
         return OperatingPoint(
             rate,

@@ -1,5 +1,6 @@
 """A published gallery, opened: who looks most like this face?"""
 
+import os
 import pathlib
 
 import numpy as np
@@ -13,6 +14,21 @@ from celebface.indexing.manifest import BadBundle, Manifest
 from celebface.indexing.searcher import Neighbour, Searcher
 
 _INDEX = "index/"  # what of a version it takes to search it
+_LENGTH = 1e-3  # by which that of a unit vector may be wrong
+
+
+def open_gallery(gallery: str | os.PathLike[str], cache_folder: pathlib.Path | None = None) -> "Gallery":
+    """Opens a published gallery: `Gallery.open`, for paths of any kind.
+
+    Args:
+      gallery: <root>/<name>, for its latest version, or <root>/<name>/<version>; local, on s3:// or gs://.
+      cache_folder: Where the files of a gallery in a store are kept on this machine; None for the usual place.
+
+    Raises:
+      BadBundle: If it is not a whole, sound version.
+      storage.StorageError: If its store does not give it.
+    """
+    return Gallery.open(os.fspath(gallery), cache_folder)
 
 
 class Gallery:
@@ -72,3 +88,30 @@ class Gallery:
     def nearest_people(self, queries: np.ndarray, count: int) -> list[list[Neighbour]]:
         """The nearest people; see `Searcher.nearest_people`."""
         return self._searcher.nearest_people(queries, count)
+
+    def nearest(self, vectors: np.ndarray, k: int = 5) -> list[list[Neighbour]]:
+        """The people whom faces look like most, for vectors that come from elsewhere.
+
+        Args:
+          vectors: [N, d], rows of length 1, made by the encoder `manifest.encoder_id`; which one made them cannot be
+            seen in them.
+          k: People wanted for each, at least 1.
+
+        Returns:
+          For each row up to k people, nearest first, each by their nearest face; fewer only if the gallery has fewer.
+
+        Raises:
+          ValueError: If they are no such vectors.
+        """
+        found = np.asarray(vectors)
+        if found.ndim != 2 or found.shape[1] != self.manifest.dimension or found.dtype.kind != "f":
+            raise ValueError(
+                f"the gallery is asked with numbers of shape [N, {self.manifest.dimension}], not {found.dtype} "
+                f"{list(found.shape)}"
+            )
+        lengths = np.linalg.norm(found.astype(np.float64), axis=1)
+        if not (np.abs(lengths - 1) <= _LENGTH).all():  # nor is one that is not finite
+            raise ValueError("the vectors must have length 1")
+        if k < 1:
+            raise ValueError(f"k must be at least 1, not {k}")
+        return self.nearest_people(found, k)

@@ -88,3 +88,7 @@ class Tail:
     def tau(self, rate: float, people: float) -> float:
         """The D within which a stranger finds any of so many people at a rate."""
         return self.mean + self.deviation * _NORMAL.inv_cdf(for_each_person(rate, people))
+
+    def rate(self, tau: float, people: float) -> float:
+        """The chance that a stranger finds any of so many people within tau: the inverse of `tau`."""
+        return against_people(_NORMAL.cdf((tau - self.mean) / self.deviation), people)

@@ -35,15 +35,16 @@ _PIXELS_IN_HAND = 16_000_000
 class FaceReader:
     """Reads the faces out of batches of encoded photos. Safe to share between threads."""
 
-    def __init__(self, config: ReaderConfig, precision: str = "float32"):
+    def __init__(self, config: ReaderConfig, precision: str = "float32", detector: FaceDetector | None = None):
         """Loads the detector.
 
         Args:
           config: How photos become crops.
           precision: Of the detector's arithmetic, "float32" or "bfloat16".
+          detector: One that is loaded already, with `config.detector` and that precision.
         """
         self.config = config
-        self._detector = FaceDetector(config.detector, precision)
+        self._detector = detector or FaceDetector(config.detector, precision)
 
     def read(
         self, photos: Sequence[bytes], seconds: MutableMapping[str, float] | None = None

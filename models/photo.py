@@ -133,8 +133,7 @@ class Photo:
             image.draft(None, (image.width // reduction, image.height // reduction))
         with _faults():
             image.load()
-            turn = _UPRIGHT.get(_orientation(image))
-            upright = to_rgb(image.transpose(turn) if turn is not None else image)
+            upright = _upright(image)
         if reduction == 1 and upright.size != (self.width, self.height):
             size = f"{upright.width} x {upright.height}"
             raise UndecodablePhoto(f"the header announces {self.width} x {self.height} pixels, there are {size}")
@@ -180,6 +179,26 @@ def _orientation(image: Image.Image) -> int:
     except _BROKEN_INPUT:
         return 1
     return stated if stated in _UPRIGHT else 1
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """A loaded picture, turned as its EXIF orientation says, in RGB."""
+    turn = _UPRIGHT.get(_orientation(image))
+    return to_rgb(image.transpose(turn) if turn is not None else image)
+
+
+def as_bytes(image: Image.Image) -> bytes:
+    """A picture as an encoded photo that decodes to its very pixels, upright and in RGB, or its current frame's.
+
+    Raises:
+      PhotoFault: If its pixels cannot be read.
+    """
+    with _faults():
+        image.load()
+        upright = _upright(image)
+    stream = io.BytesIO()
+    upright.save(stream, "PPM")
+    return stream.getvalue()
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

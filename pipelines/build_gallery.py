@@ -29,7 +29,8 @@ from celebface.pipelines.text import complain, plain
 from celebface.transforms.audit import AUDITS
 from celebface.transforms.describe import DescribeFaces
 from celebface.transforms.detect import DetectFaces
-from celebface.transforms.encode import EncodeFaces, load_card
+from celebface.transforms.encode import EncodeFaces
+from celebface.transforms.encoders import load_card
 from celebface.transforms.resume import RETRY, Reuse
 from celebface.transforms.shard import NEAR, QUARANTINED, ShardLayout, WriteShards
 from celebface.transforms.sources import NoSuchSource

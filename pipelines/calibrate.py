@@ -17,7 +17,7 @@ from celebface.models.encoder_card import BadEncoder
 from celebface.pipelines import arguments, bundle, charts, labelled_pairs, summary
 from celebface.pipelines.arguments import Parser, UsageError
 from celebface.pipelines.text import plain
-from celebface.transforms.encode import load_card
+from celebface.transforms.encoders import load_card
 
 _FILES = ("calibration.json", "calibration.png", "calibration.svg")
 

@@ -19,6 +19,7 @@ COMMANDS = {
     "report": "make a folder to look at of a match job's results: each face beside its look-alike",
     "galleries": "list, show, compare, check, roll back and clean up published galleries",
     "calibrate": "find thresholds for stated false match rates, of a gallery or by labelled pairs",
+    "verify": "tell whether two photos show one person, or who of the enrolled is on a photo",
     "evaluate": "measure verification accuracy on labelled pairs (the LFW protocol)",
 }
 
@@ -42,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
       argv: Arguments after the program's name; None for the process's own.
 
     Returns:
-      0 done, 1 the run failed or broke its budget, 2 wrong usage.
+      0 done, 1 the run failed or broke its budget, 2 wrong usage; verify answers by 0 and 1.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help"):

@@ -13,7 +13,7 @@ from celebface.pipelines import arguments, labelled_pairs, report, summary
 from celebface.pipelines.arguments import Parser, UsageError
 from celebface.pipelines.labelled_pairs import Pair, Photos
 from celebface.pipelines.text import plain
-from celebface.transforms.encode import load_card
+from celebface.transforms.encoders import load_card
 
 _FALSE_MATCH_RATES = (1e-2, 1e-3)
 

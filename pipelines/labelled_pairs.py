@@ -9,17 +9,13 @@ from collections.abc import Sequence
 import numpy as np
 from rich.progress import track
 
-from celebface.models.faces import PhotoFaces, PhotoFault, QualityGate
-from celebface.pipelines import arguments, summary
+from celebface.pipelines import arguments, terminal
 from celebface.pipelines.arguments import UsageError
+from celebface.pipelines.embedder import EVERY_FACE, PHOTOS_TOGETHER, EmbeddedFaces, load_embedder
 from celebface.pipelines.text import complain
-from celebface.transforms.encode import load_encoder
-from celebface.transforms.read import MAX_BYTES, UnreadableFile, read_file
-from celebface.transforms.sources import PHOTO_SUFFIXES
+from celebface.transforms.files import MAX_BYTES, UnreadableFile, read_file
+from celebface.transforms.folders import PHOTO_SUFFIXES
 
-# Every face counts: the protocol has no right to refuse a photo.
-_GATE = QualityGate(min_face_px=20, min_confidence=0.8, min_sharpness=0.0)
-_BATCH = 64
 _NUMBERED = re.compile(r"(?P<name>.+)_(?P<number>\d+)")
 
 Photos = dict[tuple[str, int], pathlib.Path]  # by person and number
@@ -43,7 +39,7 @@ def add_face_flags(parser: argparse.ArgumentParser) -> None:
     """Flags of how the photos' faces become vectors."""
     arguments.add_encoder_flags(parser)
     arguments.add_cache_flag(parser)
-    arguments.add_reader_flags(parser, _GATE)
+    arguments.add_reader_flags(parser, EVERY_FACE)  # the protocol has no right to refuse a photo
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,34 +131,25 @@ def embed(
     args: argparse.Namespace, precision: str, paths: Sequence[pathlib.Path], command: str
 ) -> tuple[np.ndarray, int]:
     """Vectors of photos, float32 [N, d], NaN where there is no face; and how many photos had several faces."""
-    from celebface.models.face_reader import FaceReader  # here, so that wrong usage does not wait for TensorFlow
-
-    reader = FaceReader(arguments.reader_config(args, one_face=True), precision)
-    encoder = load_encoder(arguments.encoder_uri(args), precision)
-    vectors = np.full((len(paths), encoder.embedding_size), np.nan, np.float32)
+    embedder = load_embedder(arguments.encoder_uri(args), precision, arguments.reader_config(args, one_face=True))
+    vectors = np.full((len(paths), embedder.embedding_size), np.nan, np.float32)
     several = 0
-    starts = range(0, len(paths), _BATCH)
-    for start in track(starts, command, console=summary.error_console(), transient=True):
-        rows, crops = [], []
-        for row, found in enumerate(_read(reader, paths[start : start + _BATCH], command), start=start):
-            if isinstance(found, PhotoFaces):
-                rows.append(row)
-                crops.append(found.faces[0].pixels)
-                several += found.faces_found > 1
-        if crops:
-            vectors[rows] = encoder.encode(np.stack(crops))
+    starts = range(0, len(paths), PHOTOS_TOGETHER)
+    for start in track(starts, command, console=terminal.error_console(), transient=True):
+        data = [_read(path, command) for path in paths[start : start + PHOTOS_TOGETHER]]
+        for row, photo in enumerate(embedder.embed(data), start=start):
+            if isinstance(photo, EmbeddedFaces):
+                vectors[row] = photo.vectors[0]
+                several += photo.found.faces_found > 1
     return vectors, several
 
 
-def _read(reader, paths: Sequence[pathlib.Path], command: str) -> list[PhotoFaces | PhotoFault]:
-    data = []
-    for path in paths:
-        try:
-            data.append(read_file(str(path), MAX_BYTES))
-        except UnreadableFile as error:
-            complain(f"celebface {command}: {path}: {error}")
-            data.append(b"")
-    return reader.read(data)
+def _read(path: pathlib.Path, command: str) -> bytes:
+    try:
+        return read_file(str(path), MAX_BYTES)
+    except UnreadableFile as error:
+        complain(f"celebface {command}: {path}: {error}")
+        return b""
 
 
 def distances(names: Sequence[tuple[str, int]], vectors: np.ndarray, pairs: Sequence[Pair]) -> np.ndarray:

@@ -1,6 +1,5 @@
 """celebface match: the faces in photos to the people of a gallery they look like."""
 
-import contextlib
 import dataclasses
 import pathlib
 from collections.abc import Sequence
@@ -14,21 +13,19 @@ from celebface.indexing.calibration import DEFAULT_FALSE_MATCH_RATE, OperatingPo
 from celebface.indexing.gallery import Gallery
 from celebface.indexing.manifest import BadBundle
 from celebface.models.encoder_card import BadEncoder
-from celebface.models.faces import QualityGate, ReaderConfig
+from celebface.models.faces import ReaderConfig
 from celebface.models.weights import encoder_folder
 from celebface.pipelines import album_report, arguments, execution, intake, match_results, report, summary
 from celebface.pipelines.arguments import Parser, UsageError
+from celebface.pipelines.embedder import PROBE_GATE, encoder_of
 from celebface.pipelines.intake import Intake, take_in
 from celebface.pipelines.text import complain
 from celebface.transforms.detect import DetectFaces
-from celebface.transforms.encode import EncodeFaces, load_card
+from celebface.transforms.encode import EncodeFaces
 from celebface.transforms.match import MatchFaces
 from celebface.transforms.shard import ShardLayout, WriteShards
 from celebface.transforms.sources import NoSuchSource, absolute_place
 from celebface.transforms.stage import StageOutcomes
-
-# Looser than a gallery's: a doubtful face gets a doubtful answer, and the reader sees its distance.
-_GATE = QualityGate(min_face_px=20, min_confidence=0.8, min_sharpness=1.0)
 
 _EXAMPLES = """\
   celebface match --sample
@@ -138,7 +135,7 @@ def parse_args(argv: Sequence[str]) -> tuple[MatchConfig, list[str]]:
     arguments.add_cache_flag(parser)
     arguments.add_source_flags(parser)
     arguments.add_web_flags(parser)
-    arguments.add_reader_flags(parser, _GATE)
+    arguments.add_reader_flags(parser, PROBE_GATE)
     args, beam_argv = execution.parse_args(parser, argv)
     if args.one_face and args.all_faces:
         parser.error("--one_face and --all_faces exclude each other")
@@ -256,25 +253,8 @@ def _terms(config: MatchConfig, gallery: Gallery) -> Terms:
         raise UsageError(f"{error}; give a threshold with --tau") from error
     tau = point.tau if point else float(config.tau or 0.0)
     precision = gallery.manifest.precision if config.precision == "auto" else config.precision
-    return Terms(gallery.uri, _find_encoder(config, gallery), precision, tau, point)
-
-
-def _find_encoder(config: MatchConfig, gallery: Gallery) -> str:
-    """The encoder asked for; else the one the gallery was built with, where it then was, or the default one."""
-    wanted = gallery.manifest.encoder_id
-    if not config.encoder:
-        built_with = str(gallery.manifest.config.get("encoder", ""))
-        with contextlib.suppress(BadEncoder):
-            if load_card(built_with).encoder_id == wanted:
-                return built_with
-    encoder = config.encoder or config.default_encoder
-    found = load_card(encoder).encoder_id
-    if found != wanted:
-        raise UsageError(
-            f"the gallery was built with encoder {wanted}, the one at {encoder} is {found}: their vectors cannot be "
-            "compared; name the gallery's with --encoder"
-        )
-    return encoder
+    encoder = encoder_of(gallery.manifest, config.encoder, config.default_encoder)
+    return Terms(gallery.uri, encoder, precision, tau, point)
 
 
 def _check_output(output: str) -> None:

@@ -1,6 +1,5 @@
 """What a person reads when a run has ended."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,29 +10,13 @@ from rich.text import Text
 from celebface.indexing.schemas import Flag, Kind, Status
 from celebface.pipelines.execution import RunReport
 from celebface.pipelines.report import AuditCounts, LedgerCounts
+from celebface.pipelines.terminal import console, counted, error_console
 from celebface.pipelines.text import plain
 from celebface.transforms.metrics import KEPT, TAKEN_OVER
 
+__all__ = ["console", "counted", "error_console", "people_table", "print_audit", "print_counts", "print_index"]
+
 _SHOWN = 30  # people listed
-_WIDTH = 200  # of tables that are read by programs, or in a file
-
-
-class _Stdout(Console):
-    def on_broken_pipe(self) -> None:
-        """Leaves it to the command: the work is done, only its reader has gone. Rich itself would exit 1."""
-        raise BrokenPipeError
-
-
-def console() -> Console:
-    """Where summaries go: stdout, plain text if it is no terminal."""
-    width = None if sys.stdout.isatty() else _WIDTH
-    return _Stdout(highlight=False, soft_wrap=True, emoji=False, width=width)
-
-
-def error_console() -> Console:
-    """Where progress is shown: stderr, silent if it is no terminal."""
-    found = Console(stderr=True)
-    return found if found.is_terminal else Console(stderr=True, quiet=True)
 
 
 def print_counts(out: Console, report: RunReport, ledger: LedgerCounts) -> None:
@@ -117,8 +100,3 @@ def people_table(people: Mapping[str, int]) -> Table:
     if len(people) > _SHOWN:
         table.add_row(f"... and {counted(len(people) - _SHOWN, 'person', 'people')} more", "")
     return table
-
-
-def counted(number: int, one: str, many: str = "") -> str:
-    """A number with its noun."""
-    return f"{number} {one if number == 1 else many or f'{one}s'}"

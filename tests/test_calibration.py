@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 
 from celebface.indexing import calibration
-from celebface.indexing.calibration import LFW_CURVE, Calibration, Curve, Trials, Unstated, Verdict, verdict
+from celebface.indexing.calibration import (
+    LFW_CURVE,
+    Calibration,
+    Curve,
+    Trials,
+    Unstated,
+    Verdict,
+    ranked_verdict,
+    verdict,
+)
 from celebface.indexing.manifest import BadBundle
 from celebface.indexing.rates import Tail, wilson
 
@@ -209,3 +218,46 @@ def test_garbage_is_refused(data):
 def test_the_usual_rates_hold_the_default():
     assert calibration.DEFAULT_FALSE_MATCH_RATE in calibration.FALSE_MATCH_RATES
     assert LFW_CURVE.percent(0.43) > 99 and LFW_CURVE.percent(1.6) < 2  # LFW's median pairs lie at 0.43 and 1.93
+
+
+# --- thresholds that somebody else chose ------------------------------------------------------------------------------
+
+
+def test_a_threshold_is_counted_if_enough_strangers_pass():
+    found = calibrated(np.linspace(0.5, 1.5, 1000)).at_tau(0.52)
+    assert (found.false_match_rate, found.tau, found.method) == (0.02, 0.52, "measured")
+    assert found.interval == wilson(20, 1000)
+
+
+@pytest.mark.parametrize("rate", [0.001, 0.01, 0.1])
+def test_without_strangers_the_rate_of_a_threshold_is_the_encoders(rate):
+    nobody = calibrated()
+    assert nobody.at_tau(nobody.at(rate).tau).false_match_rate == pytest.approx(rate, rel=0.01)
+    assert nobody.at_tau(nobody.at(rate).tau).method == "extrapolated"
+
+
+@pytest.mark.parametrize(("tau", "bound"), [(0.0, "below 0.1 %"), (3.0, "above 10 %")])
+def test_beyond_the_rates_that_are_stated_a_threshold_has_none(tau, bound):
+    with pytest.raises(Unstated, match=f"false match rate {bound}"):
+        calibrated().at_tau(tau)
+    with pytest.raises(Unstated, match="the encoder's card has none"):
+        calibrated(tail=None).at_tau(1.0)
+
+
+def test_a_rate_of_which_nothing_was_counted_may_be_anything():
+    assert calibrated().at(0.01).stated == "false match rate 1 % (extrapolated, 95 %: 0 to 100 %)"
+
+
+@pytest.mark.parametrize(
+    ("distances", "expected"),
+    [
+        ([0.5], ["match"]),
+        ([1.1], ["lookalike"]),
+        ([0.5, 0.7, 0.75], ["match", "lookalike", "lookalike"]),
+        ([0.5, 0.55, 0.7], ["ambiguous", "ambiguous", "lookalike"]),
+        ([0.98, 1.05], ["ambiguous", "lookalike"]),
+    ],
+)
+def test_others_are_ambiguous_only_if_the_first_is(distances, expected):
+    ranks = range(1, len(distances) + 1)
+    assert [str(ranked_verdict(rank, distances, TAU)) for rank in ranks] == expected

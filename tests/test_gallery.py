@@ -8,7 +8,8 @@ import fakes
 import numpy as np
 import pytest
 
-from celebface.indexing import annoy_index, exact_index, publish, search, storage, upkeep
+from celebface import indexing
+from celebface.indexing import annoy_index, exact_index, open_gallery, publish, search, storage, upkeep
 from celebface.indexing.gallery import Gallery
 from celebface.indexing.manifest import BadBundle, Manifest
 from celebface.indexing.searcher import Neighbour
@@ -330,3 +331,41 @@ def test_publishing_another_version_leaves_an_opened_gallery_alone(version, quer
     upkeep.rollback(str(tmp_path / "gallery"))
     publish.publish(folder, str(tmp_path / "gallery"), dataclasses.replace(gallery.manifest, version="v3"))
     assert gallery.nearest_people(queries, 3) == before
+
+
+# --- the public door --------------------------------------------------------------------------------------------------
+
+
+def test_a_gallery_answers_vectors_from_elsewhere(version, queries):
+    gallery = open_gallery(pathlib.Path(version))
+    assert (type(gallery), gallery.uri) == (Gallery, version)
+    assert gallery.nearest(queries, k=3) == gallery.nearest_people(queries, 3)
+    assert gallery.nearest(queries.astype(np.float64)[:2]) == gallery.nearest_people(queries[:2], 5)
+    assert gallery.nearest(np.empty((0, 24), np.float32)) == []
+
+
+@pytest.mark.parametrize(
+    ("vectors", "why"),
+    [
+        (np.zeros((2, 24), np.float32), "length 1"),
+        (np.full((2, 24), np.nan), "length 1"),
+        (np.eye(24, dtype=np.float32) * 1.01, "length 1"),
+        (np.eye(23, dtype=np.float32), r"\[N, 24\], not float32 \[23, 23\]"),
+        (np.eye(24, dtype=np.float32)[0], r"\[N, 24\], not float32 \[24\]"),
+        (np.eye(24, dtype=np.int64), r"\[N, 24\], not int64 \[24, 24\]"),
+    ],
+)
+def test_what_are_no_vectors_is_refused(version, vectors, why):
+    with pytest.raises(ValueError, match=why):
+        open_gallery(version).nearest(vectors)
+
+
+def test_nobody_is_asked_for_in_vain(version, queries):
+    with pytest.raises(ValueError, match="k must be at least 1"):
+        open_gallery(version).nearest(queries, k=0)
+
+
+def test_the_package_hands_out_its_parts_and_no_others():
+    assert indexing.open_gallery is open_gallery and indexing.Gallery is Gallery and indexing.Neighbour is Neighbour
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = indexing.nothing

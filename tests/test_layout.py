@@ -23,6 +23,8 @@ SHARED_BY_STEPS = {
     "staged",
     "bundles",
     "hosts",
+    "encoders",
+    "files",
     "folders",
     "lines",
     "lists",
@@ -80,8 +82,11 @@ def test_libraries_stay_out_of_layers(layer, banned):
     [
         ("celebface.transforms.records", ("apache_beam", "tensorflow")),
         ("celebface.indexing.gallery", ("apache_beam", "tensorflow")),
+        ("celebface.indexing", ("apache_beam", "tensorflow", "annoy", "pyarrow")),
         ("celebface.models.faces", ("apache_beam", "tensorflow")),
         ("celebface.pipelines.cli", ("apache_beam", "tensorflow")),
+        ("celebface.pipelines.verify", ("apache_beam", "tensorflow", "matplotlib")),
+        ("celebface.pipelines.api", ("apache_beam", "tensorflow")),
         ("celebface.pipelines.match", ("tensorflow",)),  # the driver of a run with worker processes
         ("celebface.pipelines.build_gallery", ("tensorflow",)),
         ("celebface.pipelines.galleries", ("tensorflow",)),
@@ -101,3 +106,10 @@ def test_benchmarks_find_all_that_they_import():
     code = "import importlib\n" + "".join(f"importlib.import_module('benchmarks.{name}')\n" for name in names)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_gallery_is_opened_without_heavy_libraries():
+    code = "import sys; from celebface.indexing import BadBundle, Gallery, Neighbour, open_gallery\n"
+    code += "print([name for name in ('apache_beam', 'tensorflow') if name in sys.modules], Gallery.__module__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/")
+    assert done.stdout.strip() == "[] celebface.indexing.gallery"

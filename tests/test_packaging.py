@@ -51,6 +51,13 @@ def test_the_pages_come_with_their_templates(installed):
     }
 
 
+def test_its_types_are_for_others_too(installed):
+    (site,) = installed.parent.glob("lib/python*/site-packages")
+    assert {path.parent.name for path in (site / "celebface").glob("*/py.typed")} == {
+        "pipelines", "transforms", "models", "indexing"
+    }  # fmt: skip
+
+
 def test_the_program_shows_its_help(installed, tmp_path):
     done = run(installed, tmp_path, "celebface", "--help")
     assert done.returncode == 0 and "build-gallery" in done.stdout and done.stderr == ""

@@ -58,3 +58,10 @@ def test_the_tail_passes_through_the_encoders_points():
 )
 def test_points_that_determine_no_tail(points):
     assert Tail.through(points, "LFW") is None
+
+
+@pytest.mark.parametrize("people", [1, 5, 400])
+def test_the_rate_of_a_threshold_is_that_which_it_was_chosen_for(people):
+    tail = Tail.through(fakes.POINTS, "LFW")
+    for rate in (0.001, 0.01, 0.1):
+        assert tail.rate(tail.tau(rate, people), people) == pytest.approx(rate)

@@ -12,8 +12,9 @@ from apache_beam.testing.util import assert_that, equal_to
 
 from celebface.indexing import storage
 from celebface.indexing.schemas import Reason
-from celebface.transforms import read
-from celebface.transforms.read import ReadPhotos, UnreadableFile
+from celebface.transforms import files
+from celebface.transforms.files import UnreadableFile
+from celebface.transforms.read import ReadPhotos
 from celebface.transforms.records import EncodedPhoto, Outcome
 from celebface.transforms.staged import write_photos
 
@@ -22,13 +23,13 @@ LIMIT = 100
 
 def fault(path) -> tuple[Reason, str]:
     with pytest.raises(UnreadableFile) as caught:
-        read.read_file(str(path), LIMIT)
+        files.read_file(str(path), LIMIT)
     return caught.value.reason, str(caught.value)
 
 
 def object_fault(uri: str) -> tuple[Reason, str]:
     with pytest.raises(UnreadableFile) as caught:
-        read.read_object(uri, LIMIT)
+        files.read_object(uri, LIMIT)
     return caught.value.reason, str(caught.value)
 
 
@@ -73,13 +74,13 @@ def bucket(monkeypatch) -> Bucket:
 @pytest.mark.parametrize("contents", [b"", b"\xff\xd8 a photo", bytes(100)], ids=["empty", "photo", "at the limit"])
 def test_a_file_is_read_whole(tmp_path, contents):
     (tmp_path / "a.jpg").write_bytes(contents)
-    assert read.read_file(str(tmp_path / "a.jpg"), LIMIT) == contents
+    assert files.read_file(str(tmp_path / "a.jpg"), LIMIT) == contents
 
 
 def test_a_link_is_read_as_what_it_leads_to(tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"a photo")
     (tmp_path / "link.jpg").symlink_to("a.jpg")
-    assert read.read_file(str(tmp_path / "link.jpg"), LIMIT) == b"a photo"
+    assert files.read_file(str(tmp_path / "link.jpg"), LIMIT) == b"a photo"
 
 
 def test_a_missing_file(tmp_path):
@@ -118,13 +119,13 @@ def test_a_file_that_the_system_does_not_give(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied", path)
 
     (tmp_path / "a.jpg").write_bytes(b"a photo")
-    monkeypatch.setattr(read, "open", refuse, raising=False)
+    monkeypatch.setattr(files, "open", refuse, raising=False)
     assert fault(tmp_path / "a.jpg") == (Reason.UNREADABLE, "Permission denied")
 
 
 def test_a_file_over_the_limit_is_not_opened(tmp_path, monkeypatch):
     (tmp_path / "a.jpg").write_bytes(bytes(101))
-    monkeypatch.setattr(read, "open", None, raising=False)
+    monkeypatch.setattr(files, "open", None, raising=False)
     assert fault(tmp_path / "a.jpg") == (Reason.TOO_MANY_BYTES, "101 bytes, the limit is 100")
 
 
@@ -132,7 +133,7 @@ def test_a_file_that_grows_is_read_no_further_than_the_limit(tmp_path, monkeypat
     (tmp_path / "a.jpg").write_bytes(b"small when it was looked at")
     grown = io.BytesIO(bytes(10_000))
     grown.close = lambda: None
-    monkeypatch.setattr(read, "open", lambda path, mode: grown, raising=False)
+    monkeypatch.setattr(files, "open", lambda path, mode: grown, raising=False)
     assert fault(tmp_path / "a.jpg") == (Reason.TOO_MANY_BYTES, "the limit is 100 bytes")
     assert grown.tell() == 101
 
@@ -149,7 +150,7 @@ def test_a_limit_must_allow_something(limit):
 @pytest.mark.parametrize("contents", [b"", b"\xff\xd8 a photo", bytes(100)], ids=["empty", "photo", "at the limit"])
 def test_an_object_is_read_whole(bucket, contents):
     bucket.objects["gs://bucket/a.jpg"] = contents
-    assert read.read_object("gs://bucket/a.jpg", LIMIT) == contents
+    assert files.read_object("gs://bucket/a.jpg", LIMIT) == contents
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,7 @@ import apache_beam as beam
 import numpy as np
 from apache_beam.ml.inference.base import ModelHandler, RunInference
 
-from celebface.indexing import storage
-from celebface.models import encoder_card
-from celebface.models.encoder_card import BadEncoder, EncoderCard
+from celebface.transforms.encoders import load_encoder
 from celebface.transforms.metrics import StageMetrics
 from celebface.transforms.records import DetectedPhoto, EmbeddedPhoto
 
@@ -20,49 +18,6 @@ if TYPE_CHECKING:
 
 STAGE = "encode"
 FACES_TOGETHER = 128  # faces that are encoded together: four full runs of the network
-
-
-def load_card(uri: str) -> EncoderCard:
-    """Reads the card of an encoder, and holds its weights against it, so that a run does not start in vain.
-
-    Args:
-      uri: The encoder's folder or its card.json.
-
-    Raises:
-      BadEncoder: If there is none, or it cannot be used.
-    """
-    return _read_encoder(uri)[0]
-
-
-def load_encoder(uri: str, precision: str) -> "FaceEncoder":
-    """Loads an encoder, ready to run.
-
-    Args:
-      uri: As for `load_card`.
-      precision: "float32" or "bfloat16".
-
-    Raises:
-      BadEncoder: If it cannot be used.
-    """
-    from celebface.models.facenet import FaceEncoder  # here, so that the driver does not load TensorFlow
-
-    card, weights = _read_encoder(uri)
-    try:
-        return FaceEncoder(weights, card.embedding_size, precision)
-    except ValueError as error:
-        raise BadEncoder(f"the encoder at {uri} does not fit its network: {error}") from error
-
-
-def _read_encoder(uri: str) -> tuple[EncoderCard, dict[str, np.ndarray]]:
-    folder = uri.removesuffix(f"/{encoder_card.CARD_NAME}")
-    try:
-        card = EncoderCard.from_json(storage.read_bytes(storage.join(folder, encoder_card.CARD_NAME)))
-        data = storage.read_bytes(storage.join(folder, encoder_card.WEIGHTS_NAME))
-    except FileNotFoundError as error:
-        raise BadEncoder(f"there is no encoder at {uri}; celebface fetch-models brings the default one") from error
-    except (OSError, storage.StorageError) as error:
-        raise BadEncoder(f"the encoder at {uri} cannot be read: {error}") from error
-    return card, encoder_card.weights_from_bytes(data, card)
 
 
 @dataclasses.dataclass

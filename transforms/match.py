@@ -10,7 +10,7 @@ import apache_beam as beam
 import numpy as np
 from apache_beam.utils.shared import Shared
 
-from celebface.indexing.calibration import AMBIGUOUS_MARGIN, Curve, Verdict, verdict
+from celebface.indexing.calibration import Curve, ranked_verdict
 from celebface.indexing.gallery import Gallery
 from celebface.indexing.schemas import Status
 from celebface.indexing.searcher import Neighbour
@@ -83,7 +83,8 @@ def _outcome(photo: EmbeddedPhoto, people: Sequence[list[Neighbour]], top_k: int
     ref, found = photo.photo.ref, photo.photo.found
     rows = []
     for number, (face, nearest) in enumerate(zip(found.faces, people, strict=True)):
-        margin = nearest[1].distance - nearest[0].distance if len(nearest) > 1 else None
+        distances = [person.distance for person in nearest]
+        margin = distances[1] - distances[0] if len(distances) > 1 else None
         for rank, person in enumerate(nearest[:top_k], start=1):
             rows.append(
                 {
@@ -96,7 +97,7 @@ def _outcome(photo: EmbeddedPhoto, people: Sequence[list[Neighbour]], top_k: int
                     "identity_id": person.identity_id,
                     "distance": person.distance,
                     "similarity": curve.percent(person.distance),
-                    "verdict": str(_verdict(rank, person, nearest, tau)),
+                    "verdict": str(ranked_verdict(rank, distances, tau)),
                     "margin": margin,
                     "gallery_face_id": person.face_id,
                     "gallery_uri": person.uri,
@@ -104,13 +105,3 @@ def _outcome(photo: EmbeddedPhoto, people: Sequence[list[Neighbour]], top_k: int
             )
     detail = kept_faces(len(found.faces), found.faces_found)
     return Outcome(ref, Status.DONE, STAGE, detail=detail, faces=len(found.faces), shard_key=ref.item_id, rows=rows)
-
-
-def _verdict(rank: int, person: Neighbour, nearest: list[Neighbour], tau: float) -> Verdict:
-    """The first of two people as near as each other is ambiguous, and so is the second; others below it resemble."""
-    first = nearest[0].distance
-    if rank == 1:
-        return verdict(first, nearest[1].distance - first if len(nearest) > 1 else None, tau)
-    if person.distance <= tau and person.distance - first < AMBIGUOUS_MARGIN:
-        return Verdict.AMBIGUOUS
-    return Verdict.LOOKALIKE

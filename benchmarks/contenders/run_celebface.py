@@ -40,7 +40,7 @@ def load():
 def _load_models() -> None:
     global reader, encoder  # what a process of a pool keeps between calls
     from celebface.models.face_reader import FaceReader
-    from celebface.transforms.encode import load_encoder
+    from celebface.transforms.encoders import load_encoder
 
     reader = FaceReader(ReaderConfig(), PRECISION)
     encoder = load_encoder(str(weights.encoder_folder(default_cache())), PRECISION)
