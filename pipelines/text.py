@@ -1,7 +1,12 @@
 """Text from outside, made fit to be shown: names, paths and messages that hold them."""
 
+import re
 import sys
 import unicodedata
+
+# Where a spreadsheet would begin a formula: at the start of a cell, white space or not, and after a semicolon, at which
+# it cuts lines in some countries. The wide and small forms of = + - @ are taken for them, too, by some.
+_FORMULA = re.compile(r"(^|;)(?=\s*[-=+@\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b])")
 
 
 def plain(text: str) -> str:
@@ -18,6 +23,11 @@ def escaped(text: str) -> str:
     return "".join(
         character.encode("unicode_escape").decode("ascii") if _steers(character) else character for character in text
     )
+
+
+def cell(text: str) -> str:
+    """A name for a cell of CSV: escaped, and what a spreadsheet would run as a formula preceded by an apostrophe."""
+    return _FORMULA.sub(r"\1'", escaped(text))
 
 
 def complain(message: str) -> None:
