@@ -7,8 +7,10 @@ import collections
 import concurrent.futures
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import io
+import os
 import posixpath
 import re
 import secrets
@@ -251,8 +253,11 @@ def delete_tree(uri: str) -> None:
 
 def _info(uri: str) -> pyarrow.fs.FileInfo:
     system, path = resolve(uri)
-    with told(uri):
-        return system.get_file_info(path)
+    try:
+        with told(uri):
+            return system.get_file_info(path)
+    except OSError as error:  # what is not there is no fault here
+        raise StorageError(f"{os.strerror(error.errno or errno.EIO)}: {uri}") from error
 
 
 def exists(uri: str) -> bool:

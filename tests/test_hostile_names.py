@@ -284,12 +284,12 @@ def test_a_list_of_people_has_a_line_for_each(monkeypatch):
 
 
 def file_name(name: str) -> bytes:
-    """The name as one of a file, as far as a file system takes it."""
+    """The name as one of a file, as far as a file system takes it; none is hidden, for those are passed over."""
     return name.replace("/", "\u2215").replace("\x00", "")[:180].encode()[:200].decode(errors="ignore").encode()
 
 
 NO_UTF8 = {b"caf\xe9", b"\xff\xfe\xc0\xaf", b"\xed\xa0\x80"}
-FILES = sorted({file_name(name) for name in NAMES.values()} - {b".."} | NO_UTF8)
+FILES = sorted({file_name(name) for name in NAMES.values() if not name.startswith(".")} | NO_UTF8)
 PAGE = {"html", "head", "meta", "title", "style", "body", "main", "section", "article"} | {
     "h1", "h2", "p", "ul", "li", "div", "span", "a", "code", "img"
 }  # fmt: skip
