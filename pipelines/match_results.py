@@ -170,7 +170,7 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> Table:
         column.justify = "right"
     for row in rows:
         photo = os.sep.join(row["photo_uri"].split(os.sep)[-2:])
-        names = (Text(plain(photo)), Text(plain(row["identity"])))
+        names = (Text(plain(name), no_wrap=True) for name in (photo, row["identity"]))
         margin = "" if row["margin"] is None else f"{row['margin']:.2f}"
         alike = f"{math.floor(row['similarity'])} %"  # nothing is quite sure
         table.add_row(*names, alike, f"{row['distance']:.2f}", margin, row["verdict"])

@@ -15,6 +15,7 @@ import fakes
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from rich.cells import cell_len
 from rich.console import Console
 
 from celebface.indexing import schemas
@@ -256,7 +257,7 @@ def test_the_csv_has_a_row_for_each_match_and_loses_nothing(results):
 SGR = re.compile(r"\x1b\[[0-9;]*m")  # what rich itself puts around bold headings
 
 
-@pytest.mark.parametrize("width", [40, 80, 200])
+@pytest.mark.parametrize("width", [60, 80, 200])
 def test_a_terminal_shows_a_line_for_each_face(results, width):
     out = Console(file=io.StringIO(), force_terminal=True, width=width, highlight=False, emoji=False, soft_wrap=True)
     match_results.print_matches(out, str(results.folder), results.gallery.identities, "tau 1")
@@ -266,10 +267,10 @@ def test_a_terminal_shows_a_line_for_each_face(results, width):
     assert lines[0].split()[:3] == ["photo", "looks", "like"]
     faces = min(len(results.outcomes), match_results._SHOWN)
     assert [line.split()[-1] for line in lines[1 : faces + 1]] == ["match"] * faces
-    assert all(len(line) <= 2 * width + 10 for line in lines[: faces + 1])
+    assert len({cell_len(line) for line in lines[: faces + 1]}) == 1  # the columns stand below each other
 
 
-def test_a_list_of_people_has_a_line_for_each(monkeypatch):
+def test_a_list_of_people_has_a_line_for_each():
     names = [who.name for who in people()]
     for start in range(0, len(names), summary._SHOWN):
         some = names[start : start + summary._SHOWN]
