@@ -128,7 +128,7 @@ class _Opened:
     decoded: DecodedPhoto
 
 
-def _open(data: bytes, config: ReaderConfig, thumbnail: bool) -> _Opened:
+def _open(data: bytes, config: ReaderConfig, thumbnail: bool = False) -> _Opened:
     detector = config.detector
     photo = Photo(data, config.limits)
     min_face = max(detector.min_face_px, detector.min_face_share * photo.longer_side)
