@@ -88,7 +88,7 @@ def expected_rows(given: list[Outcome], table: str, shards: int) -> list[list[di
     return found
 
 
-@pytest.mark.parametrize("in_hand", [8192, 10, 1])
+@pytest.mark.parametrize("in_hand", [4096, 10, 1])
 def test_each_table_has_the_rows_of_all_photos_in_order(tmp_path, monkeypatch, in_hand):
     monkeypatch.setattr(shard, "_IN_HAND", in_hand)
     monkeypatch.setattr(stage, "ITEMS_PER_PART", 7)

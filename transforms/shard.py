@@ -24,7 +24,7 @@ STAGE = "shard"
 REPEATS, QUARANTINED, FINDINGS = "repeats", "quarantined", "audit"  # tables beside the rows
 NEAR = ("web", "all", "none")
 _ROWS_PER_GROUP = 4096
-_IN_HAND = 8192  # photos and faces whose rows are in memory, of some 10 KB each
+_IN_HAND = 4096  # photos and faces whose rows are in memory, of some 10 KB each
 
 # Copies of 80 photos (recompressed, scaled by 2/3 and 3/2, cut at the edges, brightened) lie at D <= 0.1 and a hash
 # distance <= 8 from the original in 93 of 100 cases; of 36,363 pairs of different photos of one person (the sample,
