@@ -241,7 +241,7 @@ def test_results_replace_earlier_results_but_nothing_else(gallery, portrait, tmp
     assert "kept of the photos: no thumbnails, no crops, no vectors" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["thesis.txt", "photos.parquet", "photos-of-us.parquet", "faces-2.parquet", "report"])
+@pytest.mark.parametrize("name", ["thesis.txt", "photos.parquet", "photos-of-us.parquet", "faces-2.parquet"])
 def test_a_folder_with_other_files_is_left_alone(gallery, portrait, tmp_path, capsys, name):
     (tmp_path / name).write_text("precious")
     (tmp_path / "matches.csv").write_text("earlier")
