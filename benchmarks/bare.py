@@ -190,7 +190,10 @@ def _photos(job: Job) -> Callable[[], int]:
     from celebface.transforms.detect import PHOTOS_TOGETHER
     from celebface.transforms.encoders import load_encoder
 
-    reader, encoder = FaceReader(ReaderConfig(), job.precision), load_encoder(_encoder(), job.precision)
+    reader, encoder = (
+        FaceReader(ReaderConfig(), job.precision, thumbnails=True),
+        load_encoder(_encoder(), job.precision),
+    )
     gallery = Gallery.open(job.gallery)
 
     def work(photos: Sequence[str]) -> int:
@@ -220,7 +223,7 @@ def _detect(photos: Iterator["EncodedPhoto"], reader: "FaceReader") -> Iterator[
     while batch := list(itertools.islice(photos, PHOTOS_TOGETHER)):
         for photo, result in zip(batch, reader.read([photo.data for photo in batch]), strict=True):
             if isinstance(result, PhotoFault):
-                yield rejected(photo.ref, "detect", Reason(result.reason), str(result))
+                yield rejected(photo.ref, "detect", Reason(result.reason), str(result), result.decoded)
             else:
                 yield DetectedPhoto(photo.ref, result)
 
@@ -261,11 +264,11 @@ def _encode_and_match(photos: Sequence["DetectedPhoto"], encoder: "FaceEncoder",
 
 
 def _write(outcomes: Iterator["Outcome"], folder: str) -> None:
-    from celebface.indexing.schemas import MATCHES
+    from celebface.indexing.schemas import BESIDE_MATCHES, MATCHES
     from celebface.transforms.stage import ITEMS_PER_PART, write_part
 
     while batch := list(itertools.islice(outcomes, ITEMS_PER_PART)):
-        write_part(batch, folder, MATCHES, 1)
+        write_part(batch, folder, MATCHES, 1, BESIDE_MATCHES)
 
 
 def _encoder() -> str:

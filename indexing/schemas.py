@@ -222,3 +222,42 @@ MATCHES = pa.schema(
         ("gallery_uri", pa.string()),
     ]
 )
+
+# What is kept of users' photos: one row for each that could be decoded, whether a face was found or not.
+PHOTOS = pa.schema(
+    [
+        ("photo_uri", pa.string()),
+        ("image_width", pa.int32()),  # of the photo, upright
+        ("image_height", pa.int32()),
+        ("thumbnail_jpeg", pa.binary()),  # upright, longer side 320 at most; null if no pictures are kept
+    ]
+)
+
+# And of their faces.
+PROBES = pa.schema(
+    [
+        ("photo_uri", pa.string()),
+        ("face_id", pa.string()),
+        ("box", BOX),
+        ("confidence", pa.float32()),
+        ("crop_jpeg", pa.binary()),  # 160 pixels, as the encoder saw it; null if no pictures are kept
+        ("embedding", pa.list_(pa.float32())),  # null if they are not kept
+    ]
+)
+
+MATCH_TABLE, PHOTO_TABLE, FACE_TABLE = "matches", "photos", "faces"  # of a match job
+BESIDE_MATCHES = {PHOTO_TABLE: PHOTOS, FACE_TABLE: PROBES}
+
+# Whom each face is most like, the photos of a person together and those most alike first.
+BY_PERSON = pa.schema(
+    [
+        ("identity", pa.string()),
+        ("identity_id", pa.string()),
+        ("photo_uri", pa.string()),
+        ("face_id", pa.string()),
+        ("box", BOX),
+        ("distance", pa.float32()),
+        ("similarity", pa.float32()),
+        ("verdict", pa.string()),
+    ]
+)

@@ -7,8 +7,10 @@ import collections
 import concurrent.futures
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import io
+import os
 import posixpath
 import re
 import secrets
@@ -95,6 +97,11 @@ def open_input(uri: str) -> pyarrow.NativeFile:
         return system.open_input_file(path)
 
 
+def open_mapped(uri: str) -> pyarrow.NativeFile:
+    """As `open_input`, but of a file on this machine only what is looked at is read."""
+    return open_input(uri) if is_stored(uri) else pyarrow.memory_map(local_path(uri))
+
+
 def open_stream(uri: str) -> pyarrow.NativeFile:
     """Opens a file for reading from its beginning, in pieces of any size.
 
@@ -128,8 +135,9 @@ def write_bytes(uri: str, data: bytes) -> None:
     """
     if is_stored(uri):
         _send(uri, io.BytesIO(data))
-    else:
-        _replace(uri, [data])
+        return
+    with open_output(uri) as stream:
+        stream.write(data)
 
 
 def write_text_lines(uri: str, lines: Iterable[str]) -> None:
@@ -138,24 +146,29 @@ def write_text_lines(uri: str, lines: Iterable[str]) -> None:
     Raises:
       StorageError: If its store does not take it.
     """
-    if not is_stored(uri):
-        _replace(uri, (line.encode() for line in lines))
-        return
-    with tempfile.SpooledTemporaryFile(_IN_MEMORY) as whole:
+    with open_output(uri) as stream:
         for line in lines:
-            whole.write(line.encode())
-        whole.seek(0)
-        _send(uri, whole)
+            stream.write(line.encode())
 
 
-def _replace(uri: str, chunks: Iterable[bytes]) -> None:
-    """Writes a local file under another name first."""
+@contextlib.contextmanager
+def open_output(uri: str) -> Iterator["BinaryIO | pyarrow.NativeFile | tempfile.SpooledTemporaryFile[bytes]"]:
+    """Opens a file of any length for writing; it appears, whole, when the block has come to its end.
+
+    Raises:
+      StorageError: If its store does not take it.
+    """
+    if is_stored(uri):
+        with tempfile.SpooledTemporaryFile(_IN_MEMORY) as whole:
+            yield whole
+            whole.seek(0)
+            _send(uri, whole)
+        return
     system, path = resolve(uri)
     system.create_dir(posixpath.dirname(path), recursive=True)
-    scratch = _scratch(path)
+    scratch = _scratch(path)  # under which it is written first
     with system.open_output_stream(scratch, compression=None) as stream:
-        for chunk in chunks:
-            stream.write(chunk)
+        yield stream
     system.move(scratch, path)
 
 
@@ -240,8 +253,11 @@ def delete_tree(uri: str) -> None:
 
 def _info(uri: str) -> pyarrow.fs.FileInfo:
     system, path = resolve(uri)
-    with told(uri):
-        return system.get_file_info(path)
+    try:
+        with told(uri):
+            return system.get_file_info(path)
+    except OSError as error:  # what is not there is no fault here
+        raise StorageError(f"{os.strerror(error.errno or errno.EIO)}: {uri}") from error
 
 
 def exists(uri: str) -> bool:

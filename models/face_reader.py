@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 import numpy as np
 from PIL import Image
 
-from celebface.models import crops
+from celebface.models import crops, jpeg
 from celebface.models.faces import (
     BlurredFace,
+    DecodedPhoto,
     FaceCrop,
     FaceTooSmall,
     LowConfidence,
@@ -35,15 +36,24 @@ _PIXELS_IN_HAND = 16_000_000
 class FaceReader:
     """Reads the faces out of batches of encoded photos. Safe to share between threads."""
 
-    def __init__(self, config: ReaderConfig, precision: str = "float32", detector: FaceDetector | None = None):
+    def __init__(
+        self,
+        config: ReaderConfig,
+        precision: str = "float32",
+        *,
+        detector: FaceDetector | None = None,
+        thumbnails: bool = False,
+    ):
         """Loads the detector.
 
         Args:
           config: How photos become crops.
           precision: Of the detector's arithmetic, "float32" or "bfloat16".
           detector: One that is loaded already, with `config.detector` and that precision.
+          thumbnails: Make one of each photo that can be decoded.
         """
         self.config = config
+        self._thumbnails = thumbnails
         self._detector = detector or FaceDetector(config.detector, precision)
 
     def read(
@@ -53,11 +63,12 @@ class FaceReader:
 
         Args:
           photos: Encoded photos.
-          seconds: Gets the time spent added to its entries decode, detect and crop. Photos are decoded while others
-            are searched, so together they may be more than has passed.
+          seconds: Gets the time spent added to its entries decode (with thumbnails), detect and crop. Photos are
+            decoded while others are searched, so together they may be more than has passed.
 
         Returns:
-          For each photo its faces, or the fault that keeps it from having any; the order is kept.
+          For each photo its faces, or the fault that keeps it from having any, which has the photo if it was
+          decoded; the order is kept.
         """
         spent = collections.defaultdict(float) if seconds is None else seconds
         results: dict[int, PhotoFaces | PhotoFault] = {}
@@ -83,7 +94,7 @@ class FaceReader:
         with _timed(spent, "decode"):
             for i, data in photos:
                 try:
-                    photo = _open(data, self.config)
+                    photo = _open(data, self.config, self._thumbnails)
                     pixels += photo.picture.pixels
                     opened[i] = photo
                 except PhotoFault as fault:
@@ -103,7 +114,7 @@ class FaceReader:
                 try:
                     results[i] = _cut(photo, detections, self.config)
                 except PhotoFault as fault:
-                    results[i] = fault.bare()
+                    results[i] = fault.bare(photo.decoded)
         return results
 
 
@@ -118,17 +129,20 @@ def _timed(spent: MutableMapping[str, float], stage: str) -> Iterator[None]:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Opened:
-    """A photo, and its pixels as the detector wants them."""
+    """A photo, its pixels as the detector wants them, and what is kept of it as a whole."""
 
     photo: Photo
     picture: Picture
+    decoded: DecodedPhoto
 
 
-def _open(data: bytes, config: ReaderConfig) -> _Opened:
+def _open(data: bytes, config: ReaderConfig, thumbnail: bool = False) -> _Opened:
     detector = config.detector
     photo = Photo(data, config.limits)
     min_face = max(detector.min_face_px, detector.min_face_share * photo.longer_side)
-    return _Opened(photo, Picture(photo.decode(detector.decoded_side), photo.width, photo.height, min_face))
+    image = photo.decode(detector.decoded_side)
+    decoded = DecodedPhoto(photo.width, photo.height, jpeg.encode_thumbnail(image) if thumbnail else None)
+    return _Opened(photo, Picture(image, photo.width, photo.height, min_face), decoded)
 
 
 def _cut(opened: _Opened, found: Detections, config: ReaderConfig) -> PhotoFaces:
@@ -154,7 +168,7 @@ def _cut(opened: _Opened, found: Detections, config: ReaderConfig) -> PhotoFaces
             faces.append(face)
     if not faces:
         raise faults[0]  # that of the largest face
-    return PhotoFaces(photo.width, photo.height, tuple(faces), len(boxes))
+    return PhotoFaces(photo.width, photo.height, tuple(faces), len(boxes), opened.decoded.thumbnail)
 
 
 def _with_enough_pixels(opened: _Opened, boxes: np.ndarray) -> Image.Image:

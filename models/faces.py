@@ -9,14 +9,37 @@ import math
 import numpy as np
 
 
+@dataclasses.dataclass(frozen=True)
+class DecodedPhoto:
+    """A photo as a whole, whatever faces it has.
+
+    Attributes:
+      width: Photo width in source pixels, upright.
+      height: Photo height in source pixels, upright.
+      thumbnail: See `jpeg.encode_thumbnail`; None if it was not asked for.
+    """
+
+    width: int
+    height: int
+    thumbnail: bytes | None = None
+
+
 class PhotoFault(Exception):
-    """A photo that cannot be used. `reason` is one of the ledger's reasons."""
+    """A photo that cannot be used.
+
+    Attributes:
+      reason: One of the ledger's reasons.
+      decoded: The photo, if its pixels could be read.
+    """
 
     reason = ""
+    decoded: DecodedPhoto | None = None
 
-    def bare(self) -> "PhotoFault":
+    def bare(self, decoded: DecodedPhoto | None = None) -> "PhotoFault":
         """The fault to keep: one that was raised holds the frames it came through, and all photos in them."""
-        return type(self)(*self.args)
+        fault = type(self)(*self.args)
+        fault.decoded = decoded
+        return fault
 
 
 class EmptyPhoto(PhotoFault):
@@ -207,9 +230,16 @@ class PhotoFaces:
       height: Photo height in source pixels, upright.
       faces: The faces kept, largest first; at least one.
       faces_found: How many the detector found in all.
+      thumbnail: See `DecodedPhoto`.
     """
 
     width: int
     height: int
     faces: tuple[FaceCrop, ...]
     faces_found: int
+    thumbnail: bytes | None = None
+
+    @property
+    def decoded(self) -> DecodedPhoto:
+        """The photo as a whole."""
+        return DecodedPhoto(self.width, self.height, self.thumbnail)

@@ -14,10 +14,9 @@ import pyarrow.parquet as pq
 
 from celebface.indexing import storage
 from celebface.indexing.calibration import Verdict
-from celebface.indexing.schemas import Status
+from celebface.indexing.schemas import MATCH_TABLE, Status
 from celebface.pipelines import report
 
-TABLE, PHOTOS, FACES = "matches", "photos", "faces"  # of a job's results
 VERDICTS = tuple(Verdict)
 HISTOGRAM_STEP = 0.05  # of D
 _EXAMPLES = 6  # of items that were left out for one reason
@@ -136,7 +135,7 @@ def read_album(folder: str) -> Album:
 
 def _read_matches(folder: str) -> pa.Table:
     tables = []
-    for shard in report.shards(folder, TABLE):
+    for shard in report.shards(folder, MATCH_TABLE):
         with storage.open_input(shard) as stream:
             file = pq.ParquetFile(stream, read_dictionary=list(_NAMES))
             tables.append(file.read(columns=[*_NAMES, *_NUMBERS]))

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from celebface.indexing import build, storage
+from celebface.indexing.schemas import PHOTO_TABLE
 from celebface.pipelines import album, report
 
 FOLDER = "img"
@@ -51,7 +52,7 @@ class Pictures:
         sizes = np.zeros((len(uris), 2), np.int32)
         names = _no_names(len(uris))
         columns = ["thumbnail_jpeg", "image_width", "image_height"]
-        for rows, batch in album.read_pictures(report.shards(results, album.PHOTOS), "photo_uri", uris, columns):
+        for rows, batch in album.read_pictures(report.shards(results, PHOTO_TABLE), "photo_uri", uris, columns):
             names[rows] = self._store(batch["thumbnail_jpeg"].to_pylist())
             sizes[rows] = np.stack([batch["image_width"].to_numpy(), batch["image_height"].to_numpy()], axis=1)
         return names, sizes

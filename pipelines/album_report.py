@@ -10,6 +10,7 @@ import pyarrow as pa
 from rich.progress import Progress
 
 from celebface.indexing import storage
+from celebface.indexing.schemas import FACE_TABLE, MATCH_TABLE
 from celebface.pipelines import album as albums
 from celebface.pipelines import pages, report, summary
 from celebface.pipelines.album import Album
@@ -121,7 +122,7 @@ def _read_run(results: str) -> Mapping[str, Any]:
         raise UsageError(f"{results} holds no results of celebface match: there is no {report.RUN_NAME}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"the {report.RUN_NAME} in {results} is not that of celebface match") from error
-    if not is_match or not report.shards(results, albums.TABLE):
+    if not is_match or not report.shards(results, MATCH_TABLE):
         raise UsageError(f"{results} holds no matches: no match job wrote it, or the job broke its budget")
     return run
 
@@ -147,7 +148,7 @@ def write_site(results: str, output: str, run: Mapping[str, Any]) -> tuple[Album
         task = bar.add_task("report", total=2 * len(photos) + len(others) + len(faces) + len(album.gallery_ids))
         with Pictures(output, lambda count: bar.advance(task, count)) as pictures:
             thumbnails, sizes = pictures.of_photos(results, pa.array([*photos, *others], pa.string()))
-            crops = pictures.of_faces(report.shards(results, albums.FACES), faces)[owner]
+            crops = pictures.of_faces(report.shards(results, FACE_TABLE), faces)[owner]
             gallery, lost = pictures.of_gallery(str(run["config"]["gallery"]), album.gallery_ids)
         notes = _notes(int(np.sum(crops == b"")), lost)
         shown = thumbnails[: len(photos)], sizes[: len(photos)]

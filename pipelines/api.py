@@ -351,7 +351,9 @@ def _encoder_of(gallery: Gallery, asked: str, default: str) -> str:
 def _embedder(encoder: str, precision: str, reader: ReaderConfig) -> Embedder:
     from celebface.models.face_reader import FaceReader  # here, so that the import does not load TensorFlow
 
-    return Embedder(FaceReader(reader, precision, _detector(reader.detector, precision)), _encoder(encoder, precision))
+    return Embedder(
+        FaceReader(reader, precision, detector=_detector(reader.detector, precision)), _encoder(encoder, precision)
+    )
 
 
 @functools.lru_cache(_KEPT)

@@ -22,7 +22,7 @@ from celebface.pipelines.intake import Intake, take_in
 from celebface.pipelines.text import complain
 from celebface.transforms.detect import DetectFaces
 from celebface.transforms.encode import EncodeFaces
-from celebface.transforms.match import MatchFaces
+from celebface.transforms.match import Kept, MatchFaces
 from celebface.transforms.shard import ShardLayout, WriteShards
 from celebface.transforms.sources import NoSuchSource, absolute_place
 from celebface.transforms.stage import StageOutcomes
@@ -35,6 +35,7 @@ _EXAMPLES = """\
   celebface match 'album/**/*.jpg' --gallery galleries/celebrities --output album-matches
   celebface match photos.csv s3://bucket/album/ --contact me@example.org
   celebface match folder/ --gallery galleries/celebrities/20261124T061502Z-9f2c41ab --top_k 5
+  celebface match folder/ --no_crops --by_person
 """
 
 
@@ -54,6 +55,8 @@ class MatchConfig:
       top_k: People listed for each face.
       far: False match rate of strangers whose threshold is taken; None if tau is given.
       tau: Threshold on D in its place; None for the gallery's own.
+      kept: What is kept of the photos.
+      by_person: Whether the photos that look like a person are listed together.
       shards: Number of shards.
       max_failed_ratio: Share of rejected photos above which the run has failed.
       report: Whether a report to look at is made of the results.
@@ -70,6 +73,8 @@ class MatchConfig:
     top_k: int
     far: float | None
     tau: float | None
+    kept: Kept
+    by_person: bool
     shards: int
     max_failed_ratio: float
     report: bool
@@ -130,6 +135,17 @@ def parse_args(argv: Sequence[str]) -> tuple[MatchConfig, list[str]]:
     )
     parser.add_argument("--one_face", action="store_true", help="only the largest, most central face of each photo")
     parser.add_argument("--all_faces", action="store_true", help="all faces of each photo; this is the default")
+    parser.add_argument(
+        "--by_person",
+        action="store_true",
+        help="also write by_person.parquet: of each person all photos that look most like them",
+    )
+    group = parser.add_argument_group("what is kept of your photos, in --output and nowhere else")
+    group.add_argument("--no_crops", action="store_true", help="no thumbnails and no crops of faces")
+    group.add_argument(
+        "--embeddings", action="store_true", help="the faces' vectors, by which people can be recognised"
+    )
+    group.add_argument("--no_embeddings", action="store_true", help="no vectors; this is the default")
     arguments.add_job_flags(parser, shards=1, max_failed_ratio=1.0)
     arguments.add_encoder_flags(parser)
     arguments.add_cache_flag(parser)
@@ -139,6 +155,8 @@ def parse_args(argv: Sequence[str]) -> tuple[MatchConfig, list[str]]:
     args, beam_argv = execution.parse_args(parser, argv)
     if args.one_face and args.all_faces:
         parser.error("--one_face and --all_faces exclude each other")
+    if args.embeddings and args.no_embeddings:
+        parser.error("--embeddings and --no_embeddings exclude each other")
     if args.tau is not None and args.far is not None:
         parser.error("--far and --tau exclude each other")
     if args.tau is not None and not 0 <= args.tau <= 4:
@@ -165,6 +183,8 @@ def parse_args(argv: Sequence[str]) -> tuple[MatchConfig, list[str]]:
         top_k=args.top_k,
         far=args.far if args.far is not None or args.tau is not None else DEFAULT_FALSE_MATCH_RATE,
         tau=args.tau,
+        kept=Kept(crops=not args.no_crops, embeddings=args.embeddings),
+        by_person=args.by_person,
         shards=args.num_shards,
         max_failed_ratio=args.max_failed_ratio,
         report=args.report,
@@ -173,14 +193,15 @@ def parse_args(argv: Sequence[str]) -> tuple[MatchConfig, list[str]]:
 
 def build(pipeline: beam.Pipeline, config: MatchConfig, terms: "Terms", staging: str) -> None:
     """The way of the data, with the losses beside it."""
-    layout = ShardLayout(_assembled(staging), match_results.TABLE, schemas.MATCHES, config.shards)
+    tables = schemas.MATCH_TABLE, schemas.MATCHES
+    layout = ShardLayout(_assembled(staging), *tables, config.shards, beside=schemas.BESIDE_MATCHES)
 
     taken = take_in(pipeline, config.intake, staging, layout.rows, config.shards)
-    faces, lost = taken.photos | "Detect" >> DetectFaces(config.reader, terms.precision)
+    faces, lost = taken.photos | "Detect" >> DetectFaces(config.reader, terms.precision, config.kept.crops)
     vectors = faces | "Encode" >> EncodeFaces(terms.encoder, terms.precision)
-    done = vectors | "Match" >> MatchFaces(terms.gallery, config.top_k, terms.tau, config.cache)
+    done = vectors | "Match" >> MatchFaces(terms.gallery, config.top_k, terms.tau, config.cache, config.kept)
 
-    kept = (*taken.outcomes, lost, done) | "Stage" >> StageOutcomes(staging, layout.rows, config.shards)
+    kept = (*taken.outcomes, lost, done) | "Stage" >> StageOutcomes(staging, layout.rows, config.shards, layout.beside)
     (kept, taken.staged) | "Staged" >> beam.Flatten() | "Shard" >> WriteShards(layout)
 
 
@@ -225,8 +246,8 @@ def main(argv: Sequence[str]) -> int:
     report.reconcile(done, ledger)
     broken = ledger.failed_ratio > config.max_failed_ratio
     run = report.run_report(done, ledger, {**config.as_json(), **dataclasses.asdict(terms)})
-    match_results.hand_over(_assembled(staging), config.output, run, ledger_only=broken)
-    storage.delete_tree(staging)
+    match_results.hand_over(_assembled(staging), config.output, run, ledger_only=broken, by_person=config.by_person)
+    match_results.delete_parts(config.output)
     out = summary.console()
     if broken:
         summary.print_counts(out, done, ledger)
@@ -237,9 +258,15 @@ def main(argv: Sequence[str]) -> int:
         return 1
     summary.print_counts(out, done, ledger)
     match_results.print_matches(out, config.output, gallery.identities, terms.threshold)
+    out.print(f"kept of the photos: {_in_words(config.kept)}", markup=False)
     if config.report:
         album_report.make(config.output, storage.join(config.output, album_report.FOLDER))
     return 0
+
+
+def _in_words(kept: Kept) -> str:
+    crops = "thumbnails and crops of faces (--no_crops keeps none)" if kept.crops else "no thumbnails, no crops"
+    return f"{crops}, {'vectors of faces' if kept.embeddings else 'no vectors'}"
 
 
 def _assembled(staging: str) -> str:
@@ -267,5 +294,5 @@ def _check_output(output: str) -> None:
 
 
 def _staging(config: MatchConfig, terms: Terms) -> str:
-    decides = [config.intake.decides(), config.reader, config.shards, config.top_k, terms]
+    decides = [config.intake.decides(), config.reader, config.shards, config.top_k, config.kept, terms]
     return report.staging_folder(config.output, decides)

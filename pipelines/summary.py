@@ -96,7 +96,7 @@ def people_table(people: Mapping[str, int]) -> Table:
     table = Table("person", "faces", box=None, pad_edge=False)
     table.columns[1].justify = "right"
     for name in list(people)[:_SHOWN]:
-        table.add_row(Text(plain(name)), str(people[name]))
+        table.add_row(Text(plain(name), no_wrap=True), str(people[name]))
     if len(people) > _SHOWN:
         table.add_row(f"... and {counted(len(people) - _SHOWN, 'person', 'people')} more", "")
     return table

@@ -1,14 +1,26 @@
 """Text from outside, made fit to be shown: names, paths and messages that hold them."""
 
+import re
 import sys
 import unicodedata
 
+# Where a spreadsheet would begin a formula: at the start of a cell, white space or not, and after a semicolon, at which
+# it cuts lines in some countries. The wide and small forms of = + - @ are taken for them, too, by some.
+_FORMULA = re.compile(r"(^|;)(?=\s*[-=+@\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b])")
+
+_MARKS = 8  # accents and the like on one letter that are shown; no script stacks more
+
 
 def plain(text: str) -> str:
-    """A name as one line without control characters, so that it cannot steer a terminal."""
-    if text.isprintable():  # nearly all are; then nothing in it steers, nor is any space but the plain one
+    """A name as one line without control characters, so that it cannot steer a terminal or flood the lines around."""
+    if text.isascii() and text.isprintable():
         return text
-    return "".join(" " if character.isspace() else "\ufffd" if _steers(character) else character for character in text)
+    shown, marks = [], 0
+    for character in text:
+        marks = marks + 1 if unicodedata.category(character) in ("Mn", "Me") else 0
+        if marks <= _MARKS:
+            shown.append(" " if character.isspace() else "\ufffd" if _steers(character) else character)
+    return "".join(shown)
 
 
 def escaped(text: str) -> str:
@@ -18,6 +30,11 @@ def escaped(text: str) -> str:
     return "".join(
         character.encode("unicode_escape").decode("ascii") if _steers(character) else character for character in text
     )
+
+
+def cell(text: str) -> str:
+    """A name for a cell of CSV: escaped, and what a spreadsheet would run as a formula preceded by an apostrophe."""
+    return _FORMULA.sub(r"\1'", escaped(text))
 
 
 def complain(message: str) -> None:

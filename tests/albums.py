@@ -27,24 +27,6 @@ POINT = {
     "true_match_interval": [0.8, 0.95],
     "ambiguous": 0.01,
 }
-PHOTOS = pa.schema(
-    [
-        ("photo_uri", pa.string()),
-        ("image_width", pa.int32()),
-        ("image_height", pa.int32()),
-        ("thumbnail_jpeg", pa.binary()),
-    ]
-)
-FACES = pa.schema(
-    [
-        ("photo_uri", pa.string()),
-        ("face_id", pa.string()),
-        ("box", schemas.BOX),
-        ("confidence", pa.float32()),
-        ("crop_jpeg", pa.binary()),
-        ("embedding", pa.list_(pa.float32())),
-    ]
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,7 +104,7 @@ def write_results(
         if reason == "no_face":
             tables["photos"][0].append(_photo(uri, pictures))
     for name, schema in (
-        ("matches", schemas.MATCHES), ("ledger", schemas.LEDGER), ("photos", PHOTOS), ("faces", FACES)
+        ("matches", schemas.MATCHES), ("ledger", schemas.LEDGER), ("photos", schemas.PHOTOS), ("faces", schemas.PROBES)
     ):  # fmt: skip
         for shard, rows in enumerate(tables[name]):
             write_table(folder, name, rows, schema, shard, shards)

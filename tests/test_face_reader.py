@@ -579,3 +579,65 @@ def test_a_large_face_is_cut_from_the_reduced_photo(reader, face, monkeypatch):
     [found] = with_config(reader, detector=DetectorConfig(decoded_side=1200)).read([images.encoded(photo, "JPEG")])
     assert found.faces_found == 1
     assert asked == [1200]
+
+
+# --- thumbnails -------------------------------------------------------------------------------------------------------
+
+
+def with_thumbnails(reader: FaceReader, detector, **changes) -> FaceReader:
+    other = with_detector(reader, detector, **changes)
+    other._thumbnails = True
+    return other
+
+
+def decoded(result) -> tuple[int, int, tuple[int, int] | None] | None:
+    """Size of a photo and of its thumbnail."""
+    if result.decoded is None:
+        return None
+    thumbnail = result.decoded.thumbnail
+    size = Image.open(io.BytesIO(thumbnail)).size if thumbnail else None
+    return result.decoded.width, result.decoded.height, size
+
+
+def test_every_photo_that_is_decoded_has_a_thumbnail(reader):
+    black = images.encoded(images.plain(640, 400, (0, 0, 0)), "PNG")  # in which no face is found
+    small = images.encoded(images.plain(200, 100), "PNG")  # whose face is too small
+    whole = images.encoded(images.scenery(640, 480), "JPEG")
+    batch = [whole, black, small, b"no photo", whole[: len(whole) // 2], b""]
+    expected = [(640, 480, (320, 240)), (640, 400, (320, 200)), (200, 100, (200, 100)), None, None, None]
+
+    found = with_thumbnails(reader, OneFaceEach(), gate=QualityGate(min_face_px=60)).read(batch)
+    kinds = [PhotoFaces, NoFace, FaceTooSmall, NotAnImage, TruncatedPhoto, EmptyPhoto]
+    assert [type(result) for result in found] == kinds
+    assert [decoded(result) for result in found] == expected
+
+
+def test_no_thumbnails_are_made_if_nobody_asks(reader):
+    black = images.encoded(images.plain(640, 400, (0, 0, 0)), "PNG")
+    found = with_detector(reader, OneFaceEach()).read([black, images.encoded(images.scenery(640, 480), "PNG")])
+    assert [decoded(result) for result in found] == [(640, 400, None), (640, 480, None)]
+    assert FaceReader(ReaderConfig())._thumbnails is False
+
+
+@pytest.mark.parametrize("orientation", [1, 6, 7, 8])
+def test_a_thumbnail_is_upright(reader, orientation):
+    data = images.oriented(images.quarters(), orientation, "PNG")
+    (found,) = with_thumbnails(reader, OneFaceEach()).read([data])
+    thumbnail = Image.open(io.BytesIO(found.thumbnail))
+    assert (found.width, found.height, thumbnail.size) == (64, 48, (64, 48))
+    for shown, exact in zip(images.quarter_colours(thumbnail), images.quarter_colours(images.quarters()), strict=True):
+        assert np.abs(np.subtract(shown, exact)).max() < 12
+
+
+def test_a_thumbnail_changes_nothing_else(reader, people, crowd):
+    batch = [*people, crowd]
+    thumbnailing = FaceReader(ReaderConfig(), thumbnails=True)
+    for found, expected in zip(thumbnailing.read(batch), reader.read(batch), strict=True):
+        assert same(found, expected) and found.thumbnail and not expected.thumbnail
+
+
+def test_a_fault_that_keeps_its_photo_holds_none_of_its_pixels(reader, monkeypatch):
+    held = Decoded(monkeypatch)
+    found = with_thumbnails(reader, OneFaceEach()).read(pngs(5, level=0))
+    assert [type(fault) for fault in found] == [NoFace] * 5 and all(fault.decoded.thumbnail for fault in found)
+    assert (held.opened, held.held) == (5, 0)

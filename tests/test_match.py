@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import io
 import json
 import math
 import os
@@ -10,14 +11,17 @@ import shutil
 
 import bad_photos
 import images
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from celebface.indexing import publish, schemas
 from celebface.indexing.calibration import LFW_CURVE, OperatingPoint
 from celebface.indexing.gallery import Gallery
 from celebface.models import encoder_card
 from celebface.pipelines import cli
+from celebface.pipelines import match as matching
 
 
 def rows(output: pathlib.Path, name: str) -> list[dict]:
@@ -79,6 +83,8 @@ def test_csv_says_what_parquet_says(matched):
 def test_results_have_the_schema_and_a_run_report(matched):
     assert pq.read_schema(matched / "matches-00000-of-00001.parquet").equals(schemas.MATCHES)
     assert pq.read_schema(matched / "ledger-00000-of-00001.parquet").equals(schemas.LEDGER)
+    assert pq.read_schema(matched / "photos-00000-of-00001.parquet").equals(schemas.PHOTOS)
+    assert pq.read_schema(matched / "faces-00000-of-00001.parquet").equals(schemas.PROBES)
     report = json.loads((matched / "run.json").read_text())
     assert report["items"] == {
         "items": 25,
@@ -89,18 +95,78 @@ def test_results_have_the_schema_and_a_run_report(matched):
         "flags": {},
     }
     assert sorted(path.name for path in matched.iterdir()) == [
-        "ledger-00000-of-00001.parquet", "matches-00000-of-00001.parquet", "matches.csv", "run.json"
+        "faces-00000-of-00001.parquet", "ledger-00000-of-00001.parquet", "matches-00000-of-00001.parquet",
+        "matches.csv", "photos-00000-of-00001.parquet", "run.json"
     ]  # fmt: skip
+    assert (report["config"]["kept"], report["config"]["by_person"]) == ({"crops": True, "embeddings": False}, False)
+
+
+def decoded(jpeg: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(jpeg)).convert("RGB"), np.float32)
+
+
+def test_each_photo_is_kept_as_a_thumbnail(matched, probes):
+    photos = rows(matched, "photos")
+    assert [row["photo_uri"] for row in photos] == sorted(str(path) for path in probes.glob("*/*.jpg"))
+    for row in photos:
+        photo = Image.open(row["photo_uri"]).convert("RGB")
+        assert (row["image_width"], row["image_height"]) == photo.size
+        shown = decoded(row["thumbnail_jpeg"])
+        assert max(shown.shape) == min(320, max(photo.size))
+        assert np.abs(shown - np.asarray(photo.resize(shown.shape[1::-1], Image.Resampling.BOX), np.float32)).mean() < 6
+
+
+def test_each_face_is_kept_as_its_crop_and_no_vector_is(matched):
+    first = [row for row in rows(matched, "matches") if row["rank"] == 1]
+    faces = rows(matched, "faces")
+    shared = ("photo_uri", "face_id", "box", "confidence")
+    assert [[row[name] for name in shared] for row in faces] == [[row[name] for name in shared] for row in first]
+    assert {row["embedding"] for row in faces} == {None}
+    photos = {row["photo_uri"]: row for row in rows(matched, "photos")}
+    for row in faces:
+        crop = decoded(row["crop_jpeg"])
+        assert crop.shape == (160, 160, 3)
+        x0, y0, x1, y1 = row["box"]
+        assert 0 <= x0 < x1 <= photos[row["photo_uri"]]["image_width"]
+        assert 0 <= y0 < y1 <= photos[row["photo_uri"]]["image_height"]
+        box = Image.open(row["photo_uri"]).convert("RGB").crop(row["box"]).resize((1, 1), Image.Resampling.BOX)
+        assert np.abs(crop.mean(axis=(0, 1)) - np.asarray(box, np.float32)).max() < 40  # the square is a bit wider
 
 
 def test_two_processes_and_other_batches_give_the_same_rows(matched, gallery, probes, tmp_path):
-    assert match(gallery, tmp_path / "out", probes, "--direct_num_workers=2", "--num_shards=3") == 0
+    flags = ("--direct_num_workers=2", "--num_shards=3", "--embeddings", "--by_person")
+    assert match(gallery, tmp_path / "out", probes, *flags) == 0
     assert len(list((tmp_path / "out").glob("matches-*-of-00003.parquet"))) == 3
 
-    def ordered(output):
-        return sorted(rows(output, "matches"), key=lambda row: (row["photo_uri"], row["face_id"], row["rank"]))
+    def ordered(output, table):
+        return sorted(rows(output, table), key=lambda row: [row[name] for name in row if name.endswith(KEYS)])
 
-    assert ordered(tmp_path / "out") == ordered(matched)
+    for table in ("matches", "photos", "ledger"):
+        assert ordered(tmp_path / "out", table) == ordered(matched, table)
+    found = ordered(tmp_path / "out", "faces")
+    assert [{**row, "embedding": None} for row in found] == ordered(matched, "faces")
+    check_vectors(found, ordered(matched, "matches"), rows(pathlib.Path(publish.find_version(str(gallery))), "faces"))
+    check_by_person(tmp_path / "out" / "by_person.parquet", ordered(matched, "matches"))
+
+
+KEYS = ("uri", "face_id", "rank")
+
+
+def check_vectors(faces: list[dict], matches: list[dict], known: list[dict]) -> None:
+    """The vectors kept are those that the distances are of."""
+    vectors = {row["face_id"]: np.array(row["embedding"], np.float32) for row in (*faces, *known)}
+    for row in matches:
+        distance = ((vectors[row["face_id"]] - vectors[row["gallery_face_id"]]) ** 2).sum()
+        assert row["distance"] == pytest.approx(distance, abs=1e-5)
+
+
+def check_by_person(path: pathlib.Path, matches: list[dict]) -> None:
+    """Each person's photos are together, those most alike first."""
+    table = pq.read_table(path)
+    assert table.schema.equals(schemas.BY_PERSON)
+    first = [row for row in matches if row["rank"] == 1]
+    first.sort(key=lambda row: (row["identity_id"], row["distance"], row["photo_uri"], row["face_id"]))
+    assert table.to_pylist() == [{name: row[name] for name in schemas.BY_PERSON.names} for row in first]
 
 
 def test_a_photo_with_many_faces(gallery, shared, tmp_path):
@@ -127,6 +193,10 @@ def test_every_kind_of_bad_photo_ends_in_one_ledger_row(gallery, portrait, tmp_p
     with_faces = {row["photo_uri"] for row in rows(tmp_path / "out", "matches")}
     assert with_faces == {row["uri"] for row in ledger if row["status"] == "done"}
     assert {row["identity"] for row in rows(tmp_path / "out", "matches") if row["rank"] == 1} == {"madonna"}
+    photos = {row["photo_uri"]: (row["image_width"], row["image_height"]) for row in rows(tmp_path / "out", "photos")}
+    assert photos.keys() == with_faces | {str(folder / "wall.png")}  # which was decoded, though it shows nobody
+    assert photos[str(folder / "rotated.jpg")] == Image.open(portrait).size  # upright
+    assert all(row["thumbnail_jpeg"] for row in rows(tmp_path / "out", "photos"))
     assert f"{len(expected)} photos" in capsys.readouterr().out
 
 
@@ -152,13 +222,49 @@ def test_a_broken_budget_writes_the_ledger_alone(gallery, portrait, tmp_path, ca
 
 def test_results_replace_earlier_results_but_nothing_else(gallery, portrait, tmp_path, capsys):
     output = tmp_path / "out"
-    assert match(gallery, output, portrait, "--num_shards=2") == 0
-    assert match(gallery, output, portrait) == 0
-    assert sorted(path.name for path in output.glob("matches-*")) == ["matches-00000-of-00001.parquet"]
-    (output / "thesis.txt").write_text("precious")
-    assert match(gallery, output, portrait) == 2
-    assert "thesis.txt" in capsys.readouterr().err
-    assert (output / "thesis.txt").read_text() == "precious"
+    assert match(gallery, output, portrait, "--num_shards=2", "--embeddings", "--by_person") == 0
+    assert (output / "by_person.parquet").exists()
+    assert "thumbnails and crops of faces (--no_crops keeps none), vectors of faces" in capsys.readouterr().out
+    killed = output / ".staging-0123456789ab"  # what a run with other flags has left
+    killed.mkdir()
+    (killed / "part-0123456789abcdef.arrow").write_bytes(b"faces")
+    (output / "photos-00000-of-00001.parquet.0123abcd.tmp").write_bytes(b"half of the photos")
+
+    assert match(gallery, output, portrait, "--no_crops", "--no_embeddings") == 0
+    tables = [f"{table}-00000-of-00001.parquet" for table in ("faces", "ledger", "matches", "photos")]
+    assert sorted(path.name for path in output.iterdir()) == sorted([*tables, "matches.csv", "run.json"])
+    (photo,), (face,) = rows(output, "photos"), rows(output, "faces")
+    assert (photo["photo_uri"], photo["thumbnail_jpeg"]) == (str(portrait), None)
+    assert photo["image_width"] and photo["image_height"]
+    assert (face["crop_jpeg"], face["embedding"]) == (None, None)
+    assert face["face_id"] in {row["face_id"] for row in rows(output, "matches")}
+    assert "kept of the photos: no thumbnails, no crops, no vectors" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["thesis.txt", "photos.parquet", "photos-of-us.parquet", "faces-2.parquet"])
+def test_a_folder_with_other_files_is_left_alone(gallery, portrait, tmp_path, capsys, name):
+    (tmp_path / name).write_text("precious")
+    (tmp_path / "matches.csv").write_text("earlier")
+    assert match(gallery, tmp_path, portrait) == 2
+    assert name in capsys.readouterr().err
+    assert (tmp_path / name).read_text() == "precious"
+    assert (tmp_path / "matches.csv").read_text() == "earlier"
+
+
+def test_keeping_vectors_or_not_must_be_clear(gallery, portrait, tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        match(gallery, tmp_path / "out", portrait, "--embeddings", "--no_embeddings")
+    assert capsys.readouterr().err == "celebface match: --embeddings and --no_embeddings exclude each other\n"
+
+
+def test_a_run_goes_on_only_where_one_that_keeps_the_same_was_killed():
+    terms = matching.Terms("/gallery", "/encoder", "float32", 1.0, None)
+
+    def staging(*flags: str) -> str:
+        return matching._staging(matching.parse_args(["a.jpg", "--output=/out", *flags])[0], terms)
+
+    assert staging() == staging("--no_embeddings") == staging("--by_person")  # which is made of the finished tables
+    assert len({staging(), staging("--no_crops"), staging("--embeddings"), staging("--no_crops", "--embeddings")}) == 4
 
 
 def test_a_report_is_made_on_demand_and_goes_with_its_results(gallery, portrait, tmp_path, capsys):

@@ -107,9 +107,11 @@ def test_a_match_keeps_the_version_it_began_with_and_leaves_its_results_in_the_s
     assert nearest == ["mindy_kaling"]  # who is in the first version alone
     assert json.loads(storage.read_bytes(f"{output}/run.json"))["config"]["gallery"] == f"{life.gallery}/{life.first}"
     assert names_in(life, "matches/") == {
+        "faces-00000-of-00001.parquet",
         "ledger-00000-of-00001.parquet",
         "matches-00000-of-00001.parquet",
         "matches.csv",
+        "photos-00000-of-00001.parquet",
         "run.json",
     }
     assert f"results in {output}" in capsys.readouterr().out

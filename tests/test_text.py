@@ -14,6 +14,8 @@ from celebface.pipelines import text as texts
         ("evil\u202egpj.exe", "evil\ufffdgpj.exe"),
         ("[bold]markup[/bold]", "[bold]markup[/bold]"),
         ("梅艳芳", "梅艳芳"),
+        ("e\u0301\u0302\u0303 ẩ \u05d1\u05bc\u05b7", "e\u0301\u0302\u0303 ẩ \u05d1\u05bc\u05b7"),
+        ("Z" + "\u0335\u0489" * 500 + "algo", "Z" + "\u0335\u0489" * 4 + "algo"),
     ],
 )
 def test_names_cannot_steer_a_terminal(text, shown):

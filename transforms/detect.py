@@ -26,10 +26,12 @@ class DetectFaces(beam.PTransform):
     Attributes:
       config: How photos become crops.
       precision: Of the detector's arithmetic, "float32" or "bfloat16".
+      thumbnails: Make one of each photo that can be decoded.
     """
 
     config: ReaderConfig
     precision: str
+    thumbnails: bool = False
 
     def expand(self, photos: beam.PCollection) -> Any:  # good ones, lost ones
         detected = (
@@ -37,7 +39,9 @@ class DetectFaces(beam.PTransform):
             | beam.BatchElements(
                 min_batch_size=PHOTOS_TOGETHER, max_batch_size=PHOTOS_TOGETHER, element_size_fn=_weight
             )
-            | beam.ParDo(_DetectFacesDoFn(self.config, self.precision)).with_outputs("lost", main="faces")
+            | beam.ParDo(_DetectFacesDoFn(self.config, self.precision, self.thumbnails)).with_outputs(
+                "lost", main="faces"
+            )
         )
         return detected.faces, detected.lost
 
@@ -47,9 +51,10 @@ def _weight(photo: EncodedPhoto) -> int:
 
 
 class _DetectFacesDoFn(beam.DoFn):
-    def __init__(self, config: ReaderConfig, precision: str):
+    def __init__(self, config: ReaderConfig, precision: str, thumbnails: bool):
         self._config = config
         self._precision = precision
+        self._thumbnails = thumbnails
         self._metrics = StageMetrics(STAGE)
         self._shared = Shared()
 
@@ -59,7 +64,7 @@ class _DetectFacesDoFn(beam.DoFn):
     def _load(self) -> "FaceReader":
         from celebface.models.face_reader import FaceReader  # here, so that the driver does not load TensorFlow
 
-        return FaceReader(self._config, self._precision)
+        return FaceReader(self._config, self._precision, thumbnails=self._thumbnails)
 
     def process(self, photos: Sequence[EncodedPhoto]):
         self._metrics.taken(len(photos))
@@ -71,7 +76,8 @@ class _DetectFacesDoFn(beam.DoFn):
             if isinstance(result, PhotoFault):
                 reason = Reason(result.reason)
                 self._metrics.lost(reason)
-                yield beam.pvalue.TaggedOutput("lost", rejected(photo.ref, STAGE, reason, str(result)))
+                lost = rejected(photo.ref, STAGE, reason, str(result), result.decoded)
+                yield beam.pvalue.TaggedOutput("lost", lost)
             else:
                 self._metrics.passed()
                 yield DetectedPhoto(photo.ref, result)

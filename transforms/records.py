@@ -8,8 +8,8 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-from celebface.indexing.schemas import Kind, Reason, Status
-from celebface.models.faces import PhotoFaces
+from celebface.indexing.schemas import PHOTO_TABLE, Kind, Reason, Status
+from celebface.models.faces import DecodedPhoto, PhotoFaces
 
 Record = TypeVar("Record")
 
@@ -197,6 +197,7 @@ class Outcome:
       faces: How many faces it gave.
       shard_key: Items of one key land in one shard.
       rows: Its rows of the run's table.
+      beside: Its rows of other tables, by name; those that the run does not write are left out.
     """
 
     ref: ItemRef
@@ -207,6 +208,7 @@ class Outcome:
     faces: int = 0
     shard_key: str = ""
     rows: Sequence[Mapping[str, Any]] = ()
+    beside: Mapping[str, Sequence[Mapping[str, Any]]] = dataclasses.field(default_factory=dict)
 
     def ledger_row(self) -> dict[str, Any]:
         """The item's row of the ledger."""
@@ -228,14 +230,25 @@ class Outcome:
         }
 
 
-def rejected(ref: ItemRef, stage: str, reason: Reason, detail: str) -> Outcome:
-    """The outcome of an item that cannot be used."""
-    return Outcome(ref, Status.REJECTED, stage, reason, detail, shard_key=ref.item_id)
+def rejected(ref: ItemRef, stage: str, reason: Reason, detail: str, decoded: DecodedPhoto | None = None) -> Outcome:
+    """The outcome of an item that cannot be used; of a photo that was decoded there is something to show."""
+    beside = {PHOTO_TABLE: [photo_row(ref, decoded)]} if decoded else {}
+    return Outcome(ref, Status.REJECTED, stage, reason, detail, shard_key=ref.item_id, beside=beside)
 
 
 def skipped(ref: ItemRef, stage: str, reason: Reason, detail: str) -> Outcome:
     """The outcome of an item that was not tried."""
     return Outcome(ref, Status.SKIPPED, stage, reason, detail, shard_key=ref.item_id)
+
+
+def photo_row(ref: ItemRef, decoded: DecodedPhoto) -> dict[str, Any]:
+    """A photo's row of `schemas.PHOTOS`."""
+    return {
+        "photo_uri": printable(ref.uri),
+        "image_width": decoded.width,
+        "image_height": decoded.height,
+        "thumbnail_jpeg": decoded.thumbnail,
+    }
 
 
 def kept_faces(kept: int, found: int) -> str:

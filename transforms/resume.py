@@ -112,7 +112,7 @@ def read_keys(part: str) -> Iterator[tuple[str, Known]]:
 
 def _outcome_keys(part: str) -> Iterator[tuple[str, Known]]:
     columns = ["item_id", "revision", "etag", "last_modified", "content_sha256", "reason", "shard", "faces"]
-    with pa.ipc.open_file(storage.open_input(part)) as reader:
+    with pa.ipc.open_file(storage.open_mapped(part)) as reader:  # of which pictures are the most
         for number in range(reader.num_record_batches):
             batch = reader.get_batch(number)
             descriptions = _descriptions(batch)

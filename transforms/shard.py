@@ -1,5 +1,6 @@
 """Writes the staged outcomes of a run as its final tables: one shard of rows and one of the ledger for each key."""
 
+import contextlib
 import dataclasses
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,12 +18,13 @@ from celebface.indexing.schemas import LEDGER, Flag, Reason, Status
 from celebface.transforms import audit
 from celebface.transforms.audit import AUDITS, JudgePeople, Quarantine, changed
 from celebface.transforms.metrics import StageMetrics
-from celebface.transforms.staged import StagedRow, read_outcomes, staging_schema
+from celebface.transforms.staged import ROWS, StagedRow, in_order, read_outcomes, rows_column, staging_schema
 
 STAGE = "shard"
 REPEATS, QUARANTINED, FINDINGS = "repeats", "quarantined", "audit"  # tables beside the rows
 NEAR = ("web", "all", "none")
 _ROWS_PER_GROUP = 4096
+_IN_HAND = 4096  # photos and faces whose rows are in memory, of some 10 KB each
 
 # Copies of 80 photos (recompressed, scaled by 2/3 and 3/2, cut at the edges, brightened) lie at D <= 0.1 and a hash
 # distance <= 8 from the original in 93 of 100 cases; of 36,363 pairs of different photos of one person (the sample,
@@ -44,6 +46,7 @@ class ShardLayout:
       near: Which photos are left out if another of the same person is nearly the same: those from the "web", "all",
         or "none".
       audit: What is done about photos that are under the wrong name; see `audit.apply`. "off" for not to look.
+      beside: Schemas of other tables that the items have rows of, by name; for rows that may repeat.
     """
 
     folder: str
@@ -53,8 +56,11 @@ class ShardLayout:
     unique: str = ""
     near: str = "none"
     audit: str = "off"
+    beside: Mapping[str, pa.Schema] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if self.unique and self.beside:
+            raise ValueError(f"{', '.join(self.beside)} cannot be written beside rows of which none may repeat")
         if self.shards < 1:
             raise ValueError(f"there must be at least one shard, not {self.shards}")
         if self.near not in NEAR:
@@ -130,17 +136,20 @@ class _WriteShardDoFn(beam.DoFn):
     def process(self, keyed):
         shard, members = keyed
         members = list(members)
+        if not self._layout.unique:
+            places = in_order(member for member in members if isinstance(member, StagedRow))
+            self._metrics.taken(len(places))
+            self._metrics.passed(len(places))
+            yield from write_by_slices(places, shard, self._layout)
+            return
         outcomes = read_outcomes(member for member in members if isinstance(member, StagedRow))
         if outcomes is None:
             outcomes = staging_schema(self._layout.rows).empty_table()
         self._metrics.taken(len(outcomes))
-        repeats: dict[int, Repeat] = {}
-        quarantine = Quarantine()
-        if self._layout.unique:
-            outcomes = flag_two_names(outcomes, [member for member in members if isinstance(member, _TwoNames)])
-            repeats = find_repeats(outcomes, self._layout)
-            found = [member for member in members if isinstance(member, Doubt | Pair)]
-            outcomes, quarantine = audit.apply(outcomes, repeats, found, self._layout.audit)
+        outcomes = flag_two_names(outcomes, [member for member in members if isinstance(member, _TwoNames)])
+        repeats = find_repeats(outcomes, self._layout)
+        found = [member for member in members if isinstance(member, Doubt | Pair)]
+        outcomes, quarantine = audit.apply(outcomes, repeats, found, self._layout.audit)
         for reason in (*(repeat.reason for repeat in repeats.values()), *quarantine.reasons.values()):
             self._metrics.lost(reason)
         self._metrics.passed(len(outcomes) - len(repeats) - len(quarantine.reasons))
@@ -241,7 +250,7 @@ def write_shard(
     layout: ShardLayout,
     quarantine: Quarantine = Quarantine(),  # noqa: B008 (it is frozen)
 ) -> list[str]:
-    """Writes the files of a shard.
+    """Writes the files of a shard whose rows may not repeat.
 
     Args:
       outcomes: Table of `staging_schema`.
@@ -254,7 +263,7 @@ def write_shard(
       Names of the files.
     """
     repeated, kept_out = (np.isin(np.arange(len(outcomes)), list(rows)) for rows in (repeats, quarantine.reasons))
-    ledger = outcomes.drop_columns(["shard", "rows"]).to_pylist()
+    ledger = outcomes.drop_columns(["shard", ROWS]).to_pylist()
     for row, repeat in repeats.items():
         ledger[row].update(
             status=Status.SKIPPED, stage=STAGE, reason=repeat.reason, detail=repeat.detail, faces=0, flag=""
@@ -262,14 +271,13 @@ def write_shard(
     tables = [
         (layout.table, _rows_of(outcomes.filter(pa.array(~(repeated | kept_out))), layout.rows)),
         ("ledger", pa.Table.from_pylist(ledger, schema=LEDGER)),
+        (REPEATS, _rows_of(outcomes.filter(pa.array(repeated)), layout.rows)),
+        (QUARANTINED, _rows_of(outcomes.filter(pa.array(kept_out)), layout.rows)),
+        (FINDINGS, quarantine.findings),
     ]
-    if layout.unique:
-        tables.append((REPEATS, _rows_of(outcomes.filter(pa.array(repeated)), layout.rows)))
-        tables.append((QUARANTINED, _rows_of(outcomes.filter(pa.array(kept_out)), layout.rows)))
-        tables.append((FINDINGS, quarantine.findings))
     names = []
     for name, table in tables:
-        file = f"{name}-{shard:05d}-of-{layout.shards:05d}.parquet"
+        file = _file_name(name, shard, layout)
         buffer = io.BytesIO()
         pq.write_table(table, buffer, compression="zstd", row_group_size=_ROWS_PER_GROUP)
         storage.write_bytes(storage.join(layout.folder, file), buffer.getvalue())
@@ -277,6 +285,51 @@ def write_shard(
     return names
 
 
-def _rows_of(outcomes: pa.Table, schema: pa.Schema) -> pa.Table:
-    rows = outcomes["rows"].combine_chunks().flatten()
+def write_by_slices(places: Sequence[tuple[StagedRow, int]], shard: int, layout: ShardLayout) -> list[str]:
+    """Writes the files of a shard whose rows have nothing to do with each other, a slice of them in memory at a time.
+
+    Args:
+      places: Of the outcomes, with their numbers of faces, in order; see `staged.in_order`.
+      shard: Its number.
+      layout: Where to, and what.
+
+    Returns:
+      Names of the files.
+    """
+    tables = {layout.table: layout.rows, "ledger": LEDGER, **layout.beside}
+    names = [_file_name(table, shard, layout) for table in tables]
+    with contextlib.ExitStack() as stack:
+        writers = {}
+        for (table, schema), name in zip(tables.items(), names, strict=True):
+            stream = stack.enter_context(storage.open_output(storage.join(layout.folder, name)))
+            writers[table] = stack.enter_context(pq.ParquetWriter(stream, schema, compression="zstd"))
+        for mine in _slices(places):
+            outcomes = read_outcomes(mine)
+            assert outcomes is not None  # a slice has a member
+            found = {table: _rows_of(outcomes, schema, rows_column(table)) for table, schema in layout.beside.items()}
+            found |= {layout.table: _rows_of(outcomes, layout.rows), "ledger": outcomes.select(LEDGER.names)}
+            for table, writer in writers.items():
+                writer.write_table(found[table].cast(tables[table]), row_group_size=_ROWS_PER_GROUP)
+    return names
+
+
+def _slices(places: Sequence[tuple[StagedRow, int]]) -> Iterator[list[StagedRow]]:
+    mine: list[StagedRow] = []
+    weight = 0
+    for place, faces in places:
+        if mine and weight + 1 + faces > _IN_HAND:
+            yield mine
+            mine, weight = [], 0
+        mine.append(place)
+        weight += 1 + faces
+    if mine:
+        yield mine
+
+
+def _file_name(table: str, shard: int, layout: ShardLayout) -> str:
+    return f"{table}-{shard:05d}-of-{layout.shards:05d}.parquet"
+
+
+def _rows_of(outcomes: pa.Table, schema: pa.Schema, column: str = ROWS) -> pa.Table:
+    rows = outcomes[column].combine_chunks().flatten()
     return pa.Table.from_struct_array(rows).select(schema.names).cast(schema) if len(rows) else schema.empty_table()

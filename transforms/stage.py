@@ -8,7 +8,7 @@ committed, so a part left by a worker that died does no harm, and a later run ma
 import dataclasses
 import io
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -19,7 +19,7 @@ from celebface.transforms import progress
 from celebface.transforms.bundles import at_the_end
 from celebface.transforms.metrics import StageMetrics
 from celebface.transforms.records import Outcome
-from celebface.transforms.staged import PART, StagedRow, part_name, shard_of, staging_schema
+from celebface.transforms.staged import PART, ROWS, StagedRow, part_name, rows_column, shard_of, staging_schema
 
 STAGE = "stage"
 ITEMS_PER_PART = 256
@@ -39,25 +39,28 @@ class StageOutcomes(beam.PTransform):
       folder: URI of the staging folder.
       rows: Schema of the outcomes' rows.
       shards: Number of shards.
+      beside: Schemas of the other tables whose rows are kept, by name.
     """
 
     folder: str
     rows: pa.Schema
     shards: int
+    beside: Mapping[str, pa.Schema] = dataclasses.field(default_factory=dict)
 
     def expand(self, collections: Any) -> beam.PCollection:
         staged = []
         for number, outcomes in enumerate(collections):
-            stage = beam.ParDo(_StageOutcomesDoFn(self.folder, self.rows, self.shards))
+            stage = beam.ParDo(_StageOutcomesDoFn(self.folder, self.rows, self.shards, self.beside))
             staged.append(outcomes | f"Stage{number}" >> stage.with_output_types(tuple[int, StagedRow]))
         return staged | beam.Flatten()
 
 
 class _StageOutcomesDoFn(beam.DoFn):
-    def __init__(self, folder: str, rows: pa.Schema, shards: int):
+    def __init__(self, folder: str, rows: pa.Schema, shards: int, beside: Mapping[str, pa.Schema]):
         self._folder = folder
         self._rows = rows
         self._shards = shards
+        self._beside = beside
         self._metrics = StageMetrics(STAGE)
 
     def start_bundle(self) -> None:
@@ -81,14 +84,20 @@ class _StageOutcomesDoFn(beam.DoFn):
     def _flush(self) -> Iterator[tuple[int, StagedRow]]:
         if self._outcomes:
             start = time.perf_counter()
-            places = write_part(self._outcomes, self._folder, self._rows, self._shards)
+            places = write_part(self._outcomes, self._folder, self._rows, self._shards, self._beside)
             self._metrics.passed(len(places))
             self._metrics.spent("stage", time.perf_counter() - start)  # before others take their time with the places
             yield from places
         self.start_bundle()
 
 
-def write_part(outcomes: Sequence[Outcome], folder: str, rows: pa.Schema, shards: int) -> list[tuple[int, StagedRow]]:
+def write_part(
+    outcomes: Sequence[Outcome],
+    folder: str,
+    rows: pa.Schema,
+    shards: int,
+    beside: Mapping[str, pa.Schema] | None = None,
+) -> list[tuple[int, StagedRow]]:
     """Writes one part file.
 
     Returns:
@@ -99,12 +108,20 @@ def write_part(outcomes: Sequence[Outcome], folder: str, rows: pa.Schema, shards
         by_shard.setdefault(shard_of(outcome.shard_key, shards), []).append(outcome)
     names = [outcome.ref.item_id + outcome.ref.revision for outcome in outcomes]
     part = storage.join(folder, part_name(PART, names))
-    schema = staging_schema(rows)
+    schema = staging_schema(rows, beside)
     buffer = io.BytesIO()
     places: list[tuple[int, StagedRow]] = []
     with pa.ipc.new_file(buffer, schema) as writer:
         for batch, (shard, members) in enumerate(sorted(by_shard.items())):
-            records = [{**outcome.ledger_row(), "shard": shard, "rows": list(outcome.rows)} for outcome in members]
+            records = [
+                {
+                    **outcome.ledger_row(),
+                    "shard": shard,
+                    ROWS: list(outcome.rows),
+                    **{rows_column(table): list(outcome.beside.get(table, ())) for table in beside or {}},
+                }
+                for outcome in members
+            ]
             writer.write_batch(pa.RecordBatch.from_pylist(records, schema=schema))
             for row, outcome in enumerate(members):
                 person = outcome.ref.person

@@ -25,6 +25,7 @@ _BYTES = pa.schema(
     ]
 )
 _OPEN_PARTS = 16
+ROWS = "rows"  # the column of a part that holds an item's rows of the run's table
 
 PART, PUBLISHED, BYTES = "part", "published", "bytes"  # kinds of parts: of this run, of an earlier version, of photos
 
@@ -103,11 +104,16 @@ def shard_of(key: str, shards: int) -> int:
     return zlib.crc32(key.encode()) % shards
 
 
-def staging_schema(rows: pa.Schema) -> pa.Schema:
-    """Columns of a part: the ledger's, the shard, and the item's rows."""
-    return pa.schema(
-        [*schemas.LEDGER, pa.field("shard", pa.int32()), pa.field("rows", pa.list_(pa.struct(list(rows))))]
-    )
+def staging_schema(rows: pa.Schema, beside: Mapping[str, pa.Schema] | None = None) -> pa.Schema:
+    """Columns of a part: the ledger's, the shard, the item's rows, and those of other tables."""
+    tables = {ROWS: rows, **{rows_column(table): columns for table, columns in (beside or {}).items()}}
+    fields = [pa.field(name, pa.list_(pa.struct(list(columns)))) for name, columns in tables.items()]
+    return pa.schema([*schemas.LEDGER, pa.field("shard", pa.int32()), *fields])
+
+
+def rows_column(table: str) -> str:
+    """The column of a part that holds an item's rows of a table beside the run's own."""
+    return f"{table}_{ROWS}"
 
 
 def part_name(kind: str, contents: Iterable[str]) -> str:
@@ -129,7 +135,7 @@ def read_outcomes(places: Iterable[StagedRow]) -> pa.Table | None:
         by_part.setdefault(place.part, {}).setdefault(place.batch, []).append(place)
     batches = []
     for part, wanted in sorted(by_part.items()):
-        with pa.ipc.open_file(storage.open_input(part)) as reader:
+        with pa.ipc.open_file(storage.open_mapped(part)) as reader:
             for number, kept in sorted(wanted.items()):
                 kept.sort(key=lambda place: place.row)
                 batch = reader.get_batch(number).take(pa.array([place.row for place in kept]))
@@ -137,6 +143,22 @@ def read_outcomes(places: Iterable[StagedRow]) -> pa.Table | None:
     if not batches:
         return None
     return pa.Table.from_batches(batches).sort_by([("uri", "ascending"), ("item_id", "ascending")])
+
+
+def in_order(places: Iterable[StagedRow]) -> list[tuple[StagedRow, int]]:
+    """Places as `read_outcomes` orders them, each with its number of faces; what else is kept there stays unread."""
+    columns = ["uri", "item_id", "faces"]
+    by_part: dict[str, list[StagedRow]] = {}
+    for place in places:
+        by_part.setdefault(place.part, []).append(place)
+    keyed = []
+    for part, kept in by_part.items():
+        with pa.ipc.open_file(storage.open_mapped(part)) as reader:
+            batches = {number: reader.get_batch(number).select(columns) for number in {place.batch for place in kept}}
+            records = {number: batch.to_pylist() for number, batch in batches.items()}
+        keyed += [(records[place.batch][place.row], place) for place in kept]
+    keyed.sort(key=lambda each: (each[0]["uri"], each[0]["item_id"]))
+    return [(place, record["faces"]) for record, place in keyed]
 
 
 def _restate(batch: pa.RecordBatch, places: Sequence[StagedRow]) -> pa.RecordBatch:
