@@ -204,6 +204,38 @@ def test_a_place_in_a_file_cannot_be_written_to(tmp_path):
 # --- copies, checksums, lists -----------------------------------------------------------------------------------------
 
 
+def test_a_name_that_is_too_long_is_told(tmp_path):
+    """Whoever looks whether something is there has it from a user."""
+    name = str(tmp_path / ("x" * 300))
+    for look in (storage.exists, storage.type_of, storage.delete_tree):
+        with pytest.raises(storage.StorageError, match=r"File name too long: .*x{300}\Z"):
+            look(name)
+    assert storage.revision(name) == ""
+
+
+def test_a_file_appears_when_the_block_ends(folder):
+    uri = str(folder / "a.bin")
+    with storage.open_output(uri) as stream:
+        stream.write(b"first ")
+        assert not storage.exists(uri)
+        stream.write(b"second")
+    assert storage.read_bytes(uri) == b"first second"
+    with pytest.raises(KeyError), storage.open_output(uri) as stream:
+        stream.write(b"half")
+        raise KeyError
+    assert storage.read_bytes(uri) == b"first second"
+
+
+def test_a_mapped_file_reads_like_an_opened_one(folder):
+    uri = str(folder / "a.bin")
+    storage.write_bytes(uri, bytes(range(256)))
+    with storage.open_mapped(uri) as mapped:
+        mapped.seek(100)
+        assert mapped.read(3) == bytes([100, 101, 102])
+    with pytest.raises(FileNotFoundError):
+        storage.open_mapped(str(folder / "b.bin"))
+
+
 def test_a_copy_is_the_same_and_makes_its_folder(folder, tmp_path):
     (tmp_path / "source").write_bytes(b"\x00\xff" * 1000)
     storage.copy_file(str(tmp_path / "source"), str(folder / "a" / "b" / "copy"))
@@ -350,6 +382,16 @@ def test_objects_of_all_sizes_are_written_whole(bucket, size):
     contents = bytes(range(251)) * (size // 251 + 1)
     storage.write_bytes(f"{bucket.uri}/file", contents[:size])
     assert storage.checksum(f"{bucket.uri}/file") == (hashlib.sha256(contents[:size]).hexdigest(), size)
+
+
+def test_an_object_appears_when_the_block_ends(bucket):
+    uri = f"{bucket.uri}/a.bin"
+    with storage.open_output(uri) as stream:
+        stream.write(b"first ")
+        assert not storage.exists(uri)
+        stream.write(b"second")
+    with storage.open_mapped(uri) as stream:
+        assert stream.read() == b"first second"
 
 
 def test_lines_that_a_dying_writer_began_are_no_object(bucket):

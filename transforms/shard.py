@@ -1,4 +1,4 @@
-"""Writes the staged outcomes of a run as its final tables: one shard of rows and one of the ledger for each key."""
+"""Writes the staged outcomes of a run as its final tables: a shard of each, of rows and the ledger, for each key."""
 
 import contextlib
 import dataclasses
