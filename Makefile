@@ -9,7 +9,8 @@ NAME      ?=
 ENCODER   ?=
 RUNNER    ?= DirectRunner
 BEAM_ARGS ?=
-BENCHMARKS ?= throughput detection_quality stages scaling download calibration audit publishing
+PYTEST_ARGS ?=
+BENCHMARKS ?= throughput detection_quality stages scaling download calibration audit publishing album
 
 BIN := $(VENV)/bin
 LAYERS := pipelines transforms models indexing
@@ -25,12 +26,12 @@ ANNOY_FLAGS := -O3,$(ANNOY_MARCH)-std=c++14,-fpermissive,-DANNOYLIB_MULTITHREADE
 flag = $(if $(2),--$(1)=$(2))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup models build-gallery match test bench bench-index lint lock clean
+.PHONY: help setup models build-gallery match report test test-browser bench bench-index lint lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
-	@echo "  variables: SOURCE, NAME, PHOTOS, GALLERY, OUTPUT, ENCODER, RUNNER, BEAM_ARGS, BENCHMARKS"
+	@echo "  variables: SOURCE, NAME, PHOTOS, GALLERY, OUTPUT, ENCODER, RUNNER, BEAM_ARGS, BENCHMARKS, PYTEST_ARGS"
 
 setup: $(VENV)/.installed ## Make the virtual environment with the locked versions
 
@@ -57,8 +58,16 @@ endif
 	$(BIN)/celebface match $(or $(PHOTOS),--sample) --gallery=$(GALLERY) $(call flag,output,$(OUTPUT)) \
 		$(call flag,encoder,$(ENCODER)) --runner=$(RUNNER) $(BEAM_ARGS)
 
-test: models ## Run the tests
-	$(BIN)/python -m pytest
+report: setup ## A site to look at, of the results in OUTPUT (default: matches)
+	$(BIN)/celebface report $(or $(OUTPUT),matches)
+
+test: models ## Run the tests; PYTEST_ARGS
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-browser: models ## Run the report's tests in a real Chromium, which is installed on Debian if it is not there
+	command -v chromium >/dev/null && command -v chromedriver >/dev/null || \
+		{ apt-get update -qq && apt-get install -y -qq chromium chromium-driver; }
+	CELEBFACE_BROWSER=1 $(BIN)/python -m pytest tests/test_browser.py
 
 bench: models ## Measure against other programs; prints the ratios, keeps them in benchmarks/results
 	for each in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$each || exit; done
