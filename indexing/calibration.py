@@ -358,7 +358,7 @@ class Calibration:
             read.operating_points  # noqa: B018  # what cannot be reckoned with is found out here
             return read
         except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError) as error:
-            raise BadBundle(f"the gallery's calibration cannot be read: {error}") from error
+            raise BadBundle(f"the calibration cannot be read: {error}") from error
 
 
 def _trials(fields: dict[str, Any]) -> Trials:

@@ -358,6 +358,8 @@ def _files(uri: str) -> Iterator[pyarrow.fs.FileInfo]:
 def _select(uri: str, recursive: bool) -> list[pyarrow.fs.FileInfo]:
     system, path = resolve(uri)
     with contextlib.suppress(FileNotFoundError), told(uri):
+        if isinstance(system, pyarrow.fs.LocalFileSystem) and system.get_file_info(path).is_file:
+            raise StorageError(f"{uri} is a file, not a folder")
         return system.get_file_info(pyarrow.fs.FileSelector(path, recursive=recursive, allow_not_found=True))
     return []
 

@@ -1,6 +1,6 @@
 """The look-alikes of a match job as columns: what the pages of its report are made of.
 
-The numbers of all faces are in memory, some 300 bytes a face; pictures are not, but for a batch of them.
+The numbers of all faces are in memory; of pictures a row group at a time, of up to 4,096.
 """
 
 import dataclasses

@@ -1,7 +1,7 @@
 """The data of a look-alike report: scripts that a page may load from its folder, where it may not fetch files.
 
 What all faces are sorted and filtered by is read when the page is opened, in long files; boxes, pictures and the
-lower ranks of a photo are in short ones, read when it is shown. All numbers are whole: D in thousandths, per cent in
+lower ranks of a photo are in short ones, read when it is shown. All numbers are whole: D in millionths, per cent in
 tenths.
 """
 
@@ -65,7 +65,7 @@ def long_files(album: Album, examples: np.ndarray) -> Iterator[tuple[str, Any]]:
             {
                 "photo": album.photo[part].tolist(),
                 "person": album.person[rows].tolist(),
-                "distance": _thousandths(album.distance[rows]).tolist(),
+                "distance": _millionths(album.distance[rows]).tolist(),
                 "similarity": _tenths(album.similarity[rows]).tolist(),
                 "verdict": "".join(_VERDICT_LETTERS[album.verdict[rows]]),
             },
@@ -92,7 +92,7 @@ def short_files(
         rows = slice(album.first[begin], album.first[end])
         known, place = np.unique(album.gallery_face[rows], return_inverse=True)
         columns = (
-            album.person[rows], _thousandths(album.distance[rows]), _tenths(album.similarity[rows]),
+            album.person[rows], _millionths(album.distance[rows]), _tenths(album.similarity[rows]),
             album.verdict[rows], place,
         )  # fmt: skip
         yield (
@@ -191,8 +191,8 @@ def _texts(names: np.ndarray) -> list[str]:
     return names.astype(str).tolist()
 
 
-def _thousandths(distances: np.ndarray) -> np.ndarray:
-    return np.rint(1000 * distances).astype(np.int64)
+def _millionths(distances: np.ndarray) -> np.ndarray:
+    return np.rint(1e6 * distances).astype(np.int64)
 
 
 def _tenths(similarities: np.ndarray) -> np.ndarray:

@@ -81,7 +81,7 @@ class Pictures:
         names = _no_names(len(ids))
         try:
             names = self.of_faces(build.face_shards(version), ids)
-        except (storage.StorageError, FileNotFoundError, pa.ArrowInvalid) as error:
+        except (storage.StorageError, OSError, pa.ArrowException, KeyError) as error:
             return names, f"the gallery cannot be read: {error}"
         missing = int(np.sum(names == b""))
         return names, f"{missing} of {len(ids)} are no longer in the gallery {version}" if missing else ""

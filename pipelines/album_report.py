@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from rich.console import Console
 from rich.progress import Progress
 
 from celebface.indexing import storage
@@ -19,10 +20,10 @@ from celebface.pipelines.album_pictures import Pictures
 from celebface.pipelines.arguments import Parser, UsageError
 from celebface.pipelines.summary import counted
 from celebface.pipelines.text import plain
+from celebface.transforms.folders import REPORT_MARK
 
 FOLDER = "report"  # in the folder of results, if no other is named
 PAGE = "index.html"
-_MARK = "made-by-celebface.txt"
 _MARK_TEXT = """\
 celebface made this folder: open index.html in a browser. It is deleted and made anew when the report is, so keep
 nothing else in it. It shows the faces of your photos and tells where these lie: pass it on as you would the photos.
@@ -77,40 +78,62 @@ def main(argv: Sequence[str]) -> int:
     """Runs the command."""
     config = parse_args(argv)
     try:
-        make(config.results, config.output)
+        told = make(config.results, config.output)
+    except UnreadableResults as error:
+        raise UsageError(f"{error}; run celebface match again") from error
     except storage.StorageError as error:
         raise UsageError(str(error)) from error
-    except pa.ArrowInvalid as error:
-        raise UsageError(f"a table in {config.results} is damaged: {error}; run celebface match again") from error
+    print_lines(summary.console(), told)
     return 0
 
 
-def make(results: str, output: str) -> None:
-    """Makes a report, in place of an earlier one, and tells where it is.
+class UnreadableResults(Exception):
+    """A job's results are damaged; the message is for the user."""
+
+
+def make(results: str, output: str) -> list[str]:
+    """Makes a report, in place of an earlier one.
 
     Args:
       results: URI of a folder of results.
       output: URI of a folder that holds a report, nothing, or is not there.
 
+    Returns:
+      Where it is, and what it lacks, in lines.
+
     Raises:
+      UnreadableResults: If a table is damaged.
       UsageError: If there are no results, or others' files where the report is to go.
       storage.StorageError: If a place cannot be read or written.
     """
     run = _read_run(results)
-    if storage.exists(output) and not is_report(output) and any(storage.list_names(output)):
+    if f"{results.rstrip('/')}/".startswith(f"{output.rstrip('/')}/"):
+        raise UsageError(f"{output} holds the results; name another folder with --output")
+    if storage.type_of(output) == "file":
+        raise UsageError(f"{output} is a file; name a folder with --output")
+    if storage.exists(output) and not is_report(output):
         raise UsageError(f"{output} holds other files; name a new folder with --output")
-    storage.check_writable(output)
-    out = summary.console()
-    album, notes = write_site(results, output, run)
+    try:
+        album, notes = write_site(results, output, run)
+    except BrokenPipeError:
+        raise
+    except (pa.ArrowException, OSError, KeyError) as error:
+        raise UnreadableResults(f"a table in {results} is damaged: {error}") from error
     faces, photos = counted(len(album.photo), "face"), counted(len(album.photos), "photo")
-    out.print(f"report of {faces} on {photos}: open {plain(storage.join(output, PAGE))}", markup=False)
-    for note in notes:
-        out.print(f"  {plain(note)}", markup=False)
+    return [f"report of {faces} on {photos}: open {storage.join(output, PAGE)}", *(f"  {note}" for note in notes)]
+
+
+def print_lines(out: Console, lines: Sequence[str]) -> None:
+    """What `make` tells."""
+    for line in lines:
+        out.print(plain(line), markup=False)
 
 
 def is_report(folder: str) -> bool:
-    """Whether a folder is a report, whole or half written."""
-    return storage.exists(storage.join(folder, _MARK))
+    """Whether a folder is a report, whole, half written, or just begun."""
+    if storage.type_of(folder) == "file":
+        return False
+    return storage.exists(storage.join(folder, REPORT_MARK)) or not any(storage.list_names(folder))
 
 
 def _read_run(results: str) -> Mapping[str, Any]:
@@ -118,7 +141,7 @@ def _read_run(results: str) -> Mapping[str, Any]:
     try:
         run = json.loads(storage.read_bytes(storage.join(results, report.RUN_NAME)))
         is_match = {"gallery", "tau", "point"} <= run["config"].keys() and run["items"]["kinds"] is not None
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise UsageError(f"{results} holds no results of celebface match: there is no {report.RUN_NAME}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"the {report.RUN_NAME} in {results} is not that of celebface match") from error
@@ -139,8 +162,9 @@ def write_site(results: str, output: str, run: Mapping[str, Any]) -> tuple[Album
       What it shows, and what it lacks, in sentences.
     """
     album, left_out = albums.read_album(results), albums.read_left_out(results)
+    storage.check_writable(output)
     storage.delete_tree(output)
-    storage.write_bytes(storage.join(output, _MARK), _MARK_TEXT.encode())
+    storage.write_bytes(storage.join(output, REPORT_MARK), _MARK_TEXT.encode())
     photos = album.photos.to_pylist()
     others = sorted({uri for kind in left_out for uri, _ in kind.examples}.difference(photos))
     faces, owner = albums.distinct(album.face_ids)

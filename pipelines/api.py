@@ -28,10 +28,11 @@ from celebface.indexing.gallery import Gallery, open_gallery
 from celebface.indexing.storage import absolute
 from celebface.models.faces import DetectorConfig, FaceCrop, PhotoFault, ReaderConfig
 from celebface.models.photo import as_bytes
+from celebface.models.precision import PRECISIONS
 from celebface.models.weights import encoder_folder, sample_folder
 from celebface.pipelines import arguments, comparison
 from celebface.pipelines.comparison import Comparison
-from celebface.pipelines.embedder import EVERY_FACE, PROBE_GATE, EmbeddedFaces, Embedder, encoder_of
+from celebface.pipelines.embedder import EVERY_FACE, PHOTOS_TOGETHER, PROBE_GATE, EmbeddedFaces, Embedder, encoder_of
 from celebface.pipelines.photo_bytes import read_photo, shown
 from celebface.transforms.encoders import load_card, load_encoder
 from celebface.transforms.files import UnreadableFile
@@ -256,6 +257,7 @@ def look_alike(
       An entry for each face, the largest first.
 
     Raises:
+      ValueError: If a value cannot be.
       UnusablePhoto: If the photo cannot be read, or has no usable face.
       BadBundle: If there is no sound gallery.
       BadEncoder: If the encoder is not the gallery's.
@@ -263,6 +265,9 @@ def look_alike(
     """
     if far is not None and tau is not None:
         raise ValueError("far and tau exclude each other")
+    if top_k < 1:
+        raise ValueError(f"top_k must be at least 1, not {top_k}")
+    _check(tau, precision)
     opened = gallery if isinstance(gallery, Gallery) else open_gallery(gallery, cache)
     point = opened.calibration.at(DEFAULT_FALSE_MATCH_RATE if far is None else far) if tau is None else None
     threshold = point.tau if point else float(tau or 0.0)
@@ -314,16 +319,25 @@ def verify(
       cache: As for `embed`.
 
     Raises:
+      ValueError: If a value cannot be.
       UnusablePhoto: If one cannot be read, or has no face.
       BadEncoder: If there is no encoder.
       Unstated: If the encoder's card states no such threshold.
     """
     if far is not None and tau is not None:
         raise ValueError("far and tau exclude each other")
+    _check(tau, precision)
     folder = encoder or str(encoder_folder(cache or default_cache()))
     threshold = comparison.by_card(_card(absolute(folder)), tau, far)
     found = embed([first, second], reader=COMPARED, precision=precision, encoder=folder)
     return comparison.compare(found[0].vectors[0], found[1].vectors[0], threshold)
+
+
+def _check(tau: float | None, precision: str) -> None:
+    if tau is not None and not 0 <= tau <= 4:
+        raise ValueError(f"tau must lie in 0..4, not {tau}")
+    if precision not in ("auto", *PRECISIONS):
+        raise ValueError(f"precision must be auto, {' or '.join(PRECISIONS)}, not {precision}")
 
 
 def sample_photos(part: str = "val", cache: pathlib.Path | None = None) -> list[pathlib.Path]:
@@ -364,6 +378,11 @@ def _detector(config: DetectorConfig, precision: str) -> "FaceDetector":
 
 
 def _embed(photos: Sequence[AnyPhoto], embedder: Embedder) -> list[FacesOfPhoto]:
+    starts = range(0, len(photos), PHOTOS_TOGETHER)
+    return [found for start in starts for found in _embed_some(photos[start : start + PHOTOS_TOGETHER], embedder)]
+
+
+def _embed_some(photos: Sequence[AnyPhoto], embedder: Embedder) -> list[FacesOfPhoto]:
     results: dict[int, FacesOfPhoto] = {}
     data: dict[int, bytes] = {}
     names = [_name(photo) for photo in photos]

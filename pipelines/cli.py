@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.metadata
+import io
 import logging
 import os
 import sys
@@ -57,6 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         complain(f"celebface: there is no command {command}; see celebface --help")
         return 2
     _log_warnings()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # for terminals that cannot show all names
     name = _MODULES.get(command, command.replace("-", "_"))
     module = importlib.import_module(f"celebface.pipelines.{name}")
     try:

@@ -33,7 +33,7 @@ class Threshold:
     Attributes:
       tau: D of one person is at most this.
       false_match_rate: Share of those who should not pass that do; None if it is not stated.
-      interval: Its 95 % interval, as far as it was counted; None if nothing was.
+      interval: Its 95 % interval, 0 to 1 if nobody was there to count; None of the encoder card's rates.
       method: "measured", "interpolated" or "extrapolated"; empty if no rate is stated.
       stated: All that in words.
     """

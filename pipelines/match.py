@@ -256,12 +256,24 @@ def main(argv: Sequence[str]) -> int:
             f"{config.max_failed_ratio:.0%}; only the ledger was written, to {config.output}"
         )
         return 1
+    told, failed = _report(config) if config.report else ([], "")  # first: whoever reads the rest may go away
     summary.print_counts(out, done, ledger)
     match_results.print_matches(out, config.output, gallery.identities, terms.threshold)
     out.print(f"kept of the photos: {_in_words(config.kept)}", markup=False)
-    if config.report:
-        album_report.make(config.output, storage.join(config.output, album_report.FOLDER))
-    return 0
+    album_report.print_lines(out, told)
+    if failed:
+        complain(
+            f"celebface match: {failed}; the results are there, and celebface report {config.output} makes the report"
+        )
+    return 1 if failed else 0
+
+
+def _report(config: MatchConfig) -> tuple[list[str], str]:
+    """Makes the report: what is to be told of it, or why there is none."""
+    try:
+        return album_report.make(config.output, storage.join(config.output, album_report.FOLDER)), ""
+    except (album_report.UnreadableResults, storage.StorageError) as error:
+        return [], f"there is no report: {error}"
 
 
 def _in_words(kept: Kept) -> str:

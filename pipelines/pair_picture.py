@@ -35,7 +35,8 @@ def draw(photos: Sequence[tuple[MainFace, bytes]], answer: str, lines: Sequence[
     """
     width = len(photos) * (_PANEL + _EDGE) + _EDGE
     broken = [part for line in lines for part in _broken(line, width - 2 * _EDGE)]
-    height = _EDGE + _PANEL + _LINE * (3 + len(broken)) + _EDGE
+    answers = _broken(answer, width - 2 * _EDGE, "answer")  # never cut: its first words are what counts
+    height = _EDGE + _PANEL + _LINE * (2 + len(answers) + len(broken)) + _EDGE
     page = Image.new("RGB", (width, height), _PAGE)
     pen = ImageDraw.Draw(page)
     colour = _YES if yes else _NO
@@ -44,9 +45,11 @@ def draw(photos: Sequence[tuple[MainFace, bytes]], answer: str, lines: Sequence[
         _paste(page, pen, face, data, left, colour)
         pen.text((left, _EDGE + _PANEL + 6), _fitted(face.photo, _PANEL), _QUIET, _font("line"))
     top = _EDGE + _PANEL + 6 + int(1.3 * _LINE)
-    pen.text((_EDGE, top), _fitted(answer, width - 2 * _EDGE, "answer"), colour, _font("answer"))
+    for number, line in enumerate(answers):
+        pen.text((_EDGE, top + number * _LINE), line, colour, _font("answer"))
+    top += int((len(answers) + 0.3) * _LINE)
     for number, line in enumerate(broken):
-        pen.text((_EDGE, top + int((1.3 + number) * _LINE)), line, _TEXT, _font("line"))
+        pen.text((_EDGE, top + number * _LINE), line, _TEXT, _font("line"))
     stream = io.BytesIO()
     page.save(stream, "PNG")
     return stream.getvalue()
@@ -85,13 +88,13 @@ def _fitted(text: str, width: int, kind: str = "line") -> str:
     return f"…{line}"
 
 
-def _broken(text: str, width: int) -> list[str]:
+def _broken(text: str, width: int, kind: str = "line") -> list[str]:
     """Lines that fit."""
     lines = [""]
     for word in plain(text)[:_LONGEST].split():
         longer = f"{lines[-1]} {word}".strip()
-        if _font("line").getlength(longer) <= width:
+        if _font(kind).getlength(longer) <= width:
             lines[-1] = longer
         else:
-            lines.append(_fitted(word, width))
+            lines.append(_fitted(word, width, kind))
     return lines

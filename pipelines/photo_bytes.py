@@ -40,7 +40,8 @@ def _fetch(url: str, policy: FetchPolicy) -> bytes:
     if not policy.contact:
         raise UnreadableFile(
             Reason.UNREADABLE,
-            "photos from the web need --contact: a mail address or URL that a site's owner can turn to",
+            "photos from the web need --contact, or CELEBFACE_CONTACT in the environment: a mail address or URL that "
+            "a site's owner can turn to",
         )
     client = WebClient(policy)
     try:

@@ -1,12 +1,14 @@
 """Text from outside, made fit to be shown: names, paths and messages that hold them."""
 
+import contextlib
 import re
 import sys
 import unicodedata
 
-# Where a spreadsheet would begin a formula: at the start of a cell, white space or not, and after a semicolon, at which
-# it cuts lines in some countries. The wide and small forms of = + - @ are taken for them, too, by some.
-_FORMULA = re.compile(r"(^|;)(?=\s*[-=+@\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b])")
+# Where a spreadsheet would begin a formula: at the start of a cell, behind white space or a quote or not, and after a
+# semicolon, at which it cuts lines in some countries. The wide and small forms of = + - @ are taken for them, too, by
+# some.
+_FORMULA = re.compile(r"(^|;)(?=[\s\"]*[-=+@\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b])")
 
 _MARKS = 8  # accents and the like on one letter that are shown; no script stacks more
 
@@ -38,8 +40,9 @@ def cell(text: str) -> str:
 
 
 def complain(message: str) -> None:
-    """One line on stderr."""
-    sys.stderr.write(plain(message) + "\n")
+    """One line on stderr, if anybody reads it: the exit status must not hang on that."""
+    with contextlib.suppress(BrokenPipeError):
+        sys.stderr.write(plain(message) + "\n")
 
 
 def _steers(character: str) -> bool:

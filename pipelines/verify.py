@@ -1,6 +1,7 @@
 """celebface verify: do two photos show the same person? Who of the enrolled people is on a photo?"""
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import os
@@ -49,8 +50,9 @@ def main(argv: Sequence[str]) -> int:
         raise UsageError(str(error)) from error
     except UsageError:
         raise
-    except Exception:  # Python's own exit status for a fault is 1, which is an answer here
-        traceback.print_exc()
+    except Exception:  # Python's own exit status for a fault is 1, which is an answer here, and so is 0, for `head`
+        with contextlib.suppress(BrokenPipeError):
+            traceback.print_exc()
         return 2
 
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import pathlib
 import re
+import shutil
 
 import albums
 import fakes
@@ -13,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from albums import Seen
 
-from celebface.pipelines import album, album_data, album_report, cli, pages
+from celebface.pipelines import album, album_data, album_report, cli, match_results, pages
 from celebface.pipelines.reasons import in_words
 from celebface.pipelines.text import escaped
 
@@ -145,7 +146,7 @@ def test_data_hold_what_the_tables_do(results):
     assert data(report, "faces-0") == {
         "photo": [0, 1, 1],
         "person": [0, 0, 1],
-        "distance": [200, 500, 950],
+        "distance": [200_000, 500_000, 950_000],
         "similarity": [999, 999, 933],
         "verdict": "mml",
     }
@@ -154,7 +155,7 @@ def test_data_hold_what_the_tables_do(results):
     assert photos["boxes"] == [100, 50, 180, 150, 10, 20, 30, 40, 50, 60, 70, 80]
     assert photos["ranks"] == [5, 5, 2]
     rows = np.array(photos["rows"]).reshape(-1, 5)
-    assert rows[10, :2].tolist() == [1, 950]
+    assert rows[10, :2].tolist() == [1, 950_000]
     assert photos["celebrities"]["places"][rows[10, 4]] == "/stars/bob.jpg"
     assert photos["celebrities"]["pictures"][rows[10, 4]] == picture_name(albums.portrait("bob"))
 
@@ -383,3 +384,32 @@ def test_a_report_is_no_results_folder_of_its_own(results, tmp_path, capsys):
     assert cli.main(["report", str(tmp_path / "nowhere")]) == 2
     assert cli.main(["report", str(results), "--output=hdfs://x/y"]) == 2
     assert capsys.readouterr().err.count("\n") == 2
+
+
+def test_a_report_that_failed_does_not_stand_in_the_way_of_the_next_match(results):
+    broken(results, "damaged")
+    with pytest.raises(album_report.UnreadableResults, match="damaged"):
+        album_report.make(str(results), str(results / "report"))
+    assert match_results.foreign_file(str(results)) is None
+    (results / "report").mkdir(exist_ok=True)
+    assert match_results.foreign_file(str(results)) is None  # killed before it wrote its mark
+    (results / "report" / "mine.txt").write_text("precious")
+    assert match_results.foreign_file(str(results)) == "report"
+
+
+def test_a_report_does_not_delete_what_it_is_made_of(results, tmp_path, capsys):
+    report = report_of(results)
+    inside = report / "matches"
+    shutil.copytree(results, inside, ignore=shutil.ignore_patterns("report"))
+    for output in (report, inside):
+        assert cli.main(["report", str(inside), f"--output={output}"]) == 2
+        assert "holds the results" in capsys.readouterr().err
+    assert sorted(path.name for path in inside.glob("matches-*"))
+
+
+@pytest.mark.parametrize("where", ["results", "output"])
+def test_a_file_is_no_folder(results, tmp_path, capsys, where):
+    (tmp_path / "photo.jpg").write_bytes(b"")
+    argv = [str(tmp_path / "photo.jpg")] if where == "results" else [str(results), f"--output={tmp_path / 'photo.jpg'}"]
+    assert cli.main(["report", *argv]) == 2
+    assert capsys.readouterr().err.count("\n") == 1

@@ -168,6 +168,23 @@ def test_tau_or_the_rate_decides(gallery, photos):
         look_alike(photos[0], gallery, far=0.1, tau=1.0)
 
 
+@pytest.mark.parametrize("wrong", [{"top_k": 0}, {"tau": 4.1}, {"tau": -0.1}, {"precision": "half"}])
+def test_values_that_cannot_be_are_refused(gallery, photos, wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        look_alike(photos[0], gallery, **wrong)
+    if "top_k" not in wrong:
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            verify(photos[0], photos[1], **wrong)
+
+
+def test_many_photos_are_read_by_a_few(photos, monkeypatch):
+    at_once = embed([b"none", *photos[:3]])
+    monkeypatch.setattr(api, "PHOTOS_TOGETHER", 2)
+    by_two = embed([b"none", *photos[:3]])
+    assert [photo.reason for photo in by_two] == ["not_an_image", "", "", ""]
+    assert [photo.vectors.tobytes() for photo in by_two[1:]] == [photo.vectors.tobytes() for photo in at_once[1:]]
+
+
 def test_a_photo_without_a_face_looks_like_nobody(gallery):
     with pytest.raises(UnusablePhoto, match="the detector found no face"):
         look_alike(images.plain(200, 200), gallery)

@@ -288,6 +288,25 @@ def test_links_lead_to_what_they_name(page):
     page.shows("#status", ["No face is like that."])
 
 
+def test_links_that_nobody_made_lead_to_the_faces(page):
+    page.open("#sort=constructor&view=toString")
+    page.shows("#status", ["152 faces, 1 to 60"])
+
+
+def test_going_back_does_not_open_again_what_was_closed(page):
+    page.open("#q=group")
+    page.shows("#status", ["2 faces"])
+    for _ in range(2):
+        page.press("j")
+        page.press("\ue007")  # Enter
+        page.until(lambda: page.run("return document.getElementById('detail').open"))
+        page.press("\ue00c")  # Escape
+        page.until(lambda: not page.run("return document.getElementById('detail').open"))
+    page.driver.back()
+    page.shows("#status", ["2 faces"])
+    assert page.address == "#q=group" and not page.run("return document.getElementById('detail').open")
+
+
 def test_all_who_look_like_a_person(page):
     page.open()
     page.find("#cards h3 a").click()

@@ -275,6 +275,11 @@ def test_excluded_folders_are_passed_over(root):
     assert [os.path.relpath(ref.uri, root) for ref in sources.list_items(source)] == ["1.jpg"]
 
 
+def test_reports_are_passed_over_wherever_they_lie(root):
+    make(root, "1.jpg", "matches/report/img/ab/2.jpg", "matches/report/made-by-celebface.txt", "site/3.jpg")
+    assert names(root, ".") == ["1.jpg", "site/3.jpg"]
+
+
 def test_places_are_listed_in_their_order(root):
     make(root, "a/1.jpg", "b/2.jpg")
     assert names(root, "b", "a") == ["b/2.jpg", "a/1.jpg"]

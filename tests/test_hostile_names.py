@@ -39,6 +39,7 @@ NAMES = {
     "javascript": "javascript:alert(1)",
     "data url": "data:text/html,<script>alert(1)</script>",
     "entities": "&lt;b&gt; &#x3c;script&#62; &amp;",
+    "formula behind a quote": 'a;"=1+1;b',
     "svg": "<svg/onload=alert(1)>",
     "comment": "--><!-- a comment -->",
     "cdata": "]]><![CDATA[<x>]]>",

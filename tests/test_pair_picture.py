@@ -83,6 +83,14 @@ def test_what_is_too_long_for_a_line_keeps_its_end():
     assert pair_picture._fitted("short.jpg", 200) == "short.jpg"
 
 
+def test_an_answer_is_never_cut():
+    long = f"nobody for sure: {'n' * 25} at D 0.5 and {'m' * 25} at D 0.51 are too close to tell apart"
+    lines = pair_picture._broken(long, 900, "answer")
+    assert len(lines) == 2 and " ".join(lines) == long
+    short, tall = (Image.open(io.BytesIO(draw("a.jpg", "b.jpg", answer=text))).size for text in ("nobody", long))
+    assert tall[1] > short[1] and tall[0] == short[0]
+
+
 def test_long_lines_are_broken_between_words():
     lines = pair_picture._broken("many words " * 20, 300)
     assert " ".join(lines).split() == ["many", "words"] * 20 and len(lines) > 3

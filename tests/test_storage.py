@@ -492,3 +492,9 @@ def test_missing_credentials_are_told(store, bucket, monkeypatch):
         storage.StorageError, match=r"^the store denies access; the credentials may be .*: s3://.*/file$"
     ):
         storage.read_bytes(f"{bucket.uri}/file")
+
+
+def test_a_file_has_nothing_in_it_and_that_is_told(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(storage.StorageError, match="is a file, not a folder"):
+        list(storage.list_names(str(tmp_path / "file")))

@@ -223,6 +223,18 @@ def test_a_reader_that_goes_away_does_not_open_the_door(tmp_path):
     assert asking.wait() == 1
 
 
+@pytest.mark.parametrize(
+    ("argv", "fault"), [("[]", "None"), ("['a.jpg', 'b.jpg']", "1 / 0"), ("['a.jpg', 'b.jpg']", "sys.exit(2)")]
+)
+def test_a_fault_that_nobody_reads_of_does_not_open_the_door(argv, fault):
+    code = "import sys; from celebface.pipelines import cli, verify\n"
+    code += f"verify._compare = lambda args: verify.complain('x' * 10**6) or {fault}\n"
+    code += f"sys.exit(cli.main(['verify', *{argv}]))"
+    asking = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd="/")
+    asking.stderr.close()
+    assert asking.wait() == 2
+
+
 # --- the door ---------------------------------------------------------------------------------------------------------
 
 

@@ -31,6 +31,7 @@ PHOTO_SUFFIXES = frozenset(
         "pnm",
     ]
 )
+REPORT_MARK = "made-by-celebface.txt"  # lies in each look-alike report
 _MAGIC = re.compile(r"[*?[]")
 
 
@@ -144,6 +145,8 @@ def _walk(folder: str, excluded: Sequence[str]) -> Iterator[tuple[str, str, Reas
         except OSError:
             yield path, revision_of(path), Reason.UNREADABLE
             continue
+        if any(entry.name == REPORT_MARK for entry in entries):
+            continue  # its pictures are of photos that lie elsewhere
         entries.sort(key=lambda entry: os.fsencode(entry.name), reverse=True)
         waiting.extend(entry.path for entry in entries)
 

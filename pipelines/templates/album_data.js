@@ -25,7 +25,7 @@ const VERDICT_NAMES = ["match", "ambiguous", "look-alike"];
 let album; // what is told of it as a whole
 const people = { names: [], ids: [], faces: [], pictures: [] }; // the most frequent first
 let paths = []; // of the photos, sorted
-let faces; // columns: photo, person, distance (thousandths), similarity (tenths of a per cent), verdict
+let faces; // columns: photo, person, distance (millionths), similarity (tenths of a per cent), verdict
 let firstFace; // of each photo, and the end
 
 async function loadAlbum() {

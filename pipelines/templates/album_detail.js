@@ -86,8 +86,9 @@ function boxedPhoto(seen, all) {
 
 // To the next of the faces that are listed; their page follows when the dialog is closed.
 function stepDetail(by) {
-  const to = shownFaces[shownFaces.indexOf(openFace()) + by];
-  if (to === undefined || openFace() < 0) return;
+  const where = shownFaces.indexOf(openFace());
+  const to = where < 0 ? undefined : shownFaces[where + by];
+  if (to === undefined) return;
   const page = Math.floor(shownFaces.indexOf(to) / PER_PAGE.faces) + 1;
   const photo = faces.photo[to];
   go({ page, photo: paths[photo], face: to - firstFace[photo] + 1 }, true);
@@ -96,7 +97,7 @@ function stepDetail(by) {
 detail.addEventListener("close", () => {
   const face = openFace();
   if (face < 0) return;
-  go(CLOSED);
+  go(CLOSED, true); // else going back would open it again
   focusCard(face);
 });
 detail.addEventListener("click", (event) => { if (event.target === detail) detail.close(); });

@@ -34,8 +34,8 @@ function percent(tenths) {
   return `${Math.floor(tenths / 10)} %`; // rounded down: nothing is quite sure
 }
 
-function distanceText(thousandths) {
-  return (thousandths / 1000).toFixed(2);
+function distanceText(millionths) {
+  return (millionths / 1e6).toFixed(2);
 }
 
 function counted(number, one, many = `${one}s`) {

@@ -3,12 +3,16 @@
 const DEFAULTS = {
   view: "faces", q: "", verdict: "", person: "", least: "0", sort: "alike", page: "1", photo: "", face: "1",
 };
+const VIEWS = ["faces", "people", "album"];
+const SORTS = ["alike", "unlike", "name", "photo"];
 const PER_PAGE = { faces: 60, people: 120 };
 let state = { ...DEFAULTS };
 
 function readState() {
   const given = new URLSearchParams(location.hash.slice(1));
   state = Object.fromEntries(Object.entries(DEFAULTS).map(([name, usual]) => [name, given.get(name) ?? usual]));
+  if (!VIEWS.includes(state.view)) state.view = DEFAULTS.view;
+  if (!SORTS.includes(state.sort)) state.sort = DEFAULTS.sort;
   state.least = String(Math.min(99, Math.max(0, Math.trunc(Number(state.least)) || 0)));
 }
 
