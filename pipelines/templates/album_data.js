@@ -39,7 +39,7 @@ async function loadAlbum() {
   faces = {
     photo: joined(Int32Array, faceParts, "photo"),
     person: joined(Int32Array, faceParts, "person"),
-    distance: joined(Int16Array, faceParts, "distance"),
+    distance: joined(Int32Array, faceParts, "distance"),
     similarity: joined(Int16Array, faceParts, "similarity"),
     verdict: Int8Array.from(faceParts.map((part) => part.verdict).join(""), (letter) => "mal".indexOf(letter)),
   };
