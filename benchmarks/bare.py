@@ -186,8 +186,7 @@ def _propose(job: Job) -> Callable[[], int]:
 def _photos(job: Job) -> Callable[[], int]:
     from celebface.indexing.gallery import Gallery
     from celebface.models.face_reader import FaceReader
-    from celebface.models.faces import ReaderConfig
-    from celebface.transforms.detect import PHOTOS_TOGETHER
+    from celebface.models.faces import PHOTOS_TOGETHER, ReaderConfig
     from celebface.transforms.encoders import load_encoder
 
     reader, encoder = (
@@ -216,8 +215,7 @@ def _read(photos: Sequence[str]) -> Iterator["EncodedPhoto"]:
 
 def _detect(photos: Iterator["EncodedPhoto"], reader: "FaceReader") -> Iterator["DetectedPhoto | Outcome"]:
     from celebface.indexing.schemas import Reason
-    from celebface.models.faces import PhotoFault
-    from celebface.transforms.detect import PHOTOS_TOGETHER
+    from celebface.models.faces import PHOTOS_TOGETHER, PhotoFault
     from celebface.transforms.records import DetectedPhoto, rejected
 
     while batch := list(itertools.islice(photos, PHOTOS_TOGETHER)):

@@ -32,10 +32,10 @@ from celebface.indexing import schemas, search
 from celebface.indexing.cache import default_cache
 from celebface.models import weights
 from celebface.models.face_reader import FaceReader
-from celebface.models.faces import PhotoFaces, PhotoFault, ReaderConfig
+from celebface.models.faces import PHOTOS_TOGETHER, PhotoFaces, PhotoFault, ReaderConfig
 from celebface.models.precision import PRECISIONS, cpu_has_bfloat16
 from celebface.pipelines import execution
-from celebface.transforms import describe, detect, encode, encoders, files, shard, stage, staged
+from celebface.transforms import describe, encode, encoders, files, shard, stage, staged
 from celebface.transforms.records import DetectedPhoto, EmbeddedPhoto, ItemRef
 
 SETS = ("lfw", "large")
@@ -92,7 +92,7 @@ class Stages:
     def run(self, photos: Sequence[pathlib.Path]) -> int:
         """Does photos from files to shards; returns the number of faces. Adds to `spent`."""
         rows = schemas.faces_schema(self._card.embedding_size)
-        found = [photo for batch in chunks(photos, detect.PHOTOS_TOGETHER) for photo in self._detect(batch)]
+        found = [photo for batch in chunks(photos, PHOTOS_TOGETHER) for photo in self._detect(batch)]
         embedded = self._encode(found)
         with tempfile.TemporaryDirectory() as folder:
             with timed(self.spent, "describe"):
@@ -139,7 +139,7 @@ def measure_stages(sets: Sequence[str], limit: int | None, precision: str) -> di
     results = {}
     for name in sets:
         photos = photo_set(name)[:limit]
-        stages.run(photos[: detect.PHOTOS_TOGETHER])  # graphs are traced
+        stages.run(photos[:PHOTOS_TOGETHER])  # graphs are traced
         stages.spent.clear()
         faces = stages.run(photos)
         each = {work: 1000 * stages.spent[work] / len(photos) for work in STAGES}

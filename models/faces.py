@@ -8,6 +8,8 @@ import math
 
 import numpy as np
 
+PHOTOS_TOGETHER = 64  # photos that are read together: their bytes and crops are held at once
+
 
 @dataclasses.dataclass(frozen=True)
 class DecodedPhoto:

@@ -20,7 +20,7 @@ from celebface.pipelines import report
 VERDICTS = tuple(Verdict)
 HISTOGRAM_STEP = 0.05  # of D
 _EXAMPLES = 6  # of items that were left out for one reason
-_BATCH = 256  # pictures in memory
+_BATCH = 256  # rows handed on at a time
 _NAMES = ("photo_uri", "face_id", "identity", "identity_id", "gallery_face_id", "gallery_uri")  # read once each
 _NUMBERS = ("box", "rank", "distance", "similarity", "verdict")
 

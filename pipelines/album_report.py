@@ -79,16 +79,16 @@ def main(argv: Sequence[str]) -> int:
     config = parse_args(argv)
     try:
         told = make(config.results, config.output)
-    except UnreadableResults as error:
-        raise UsageError(f"{error}; run celebface match again") from error
+    except NoReport as error:
+        raise UsageError(f"{error}; if a table is damaged, run celebface match again") from error
     except storage.StorageError as error:
         raise UsageError(str(error)) from error
     print_lines(summary.console(), told)
     return 0
 
 
-class UnreadableResults(Exception):
-    """A job's results are damaged; the message is for the user."""
+class NoReport(Exception):
+    """A job's results cannot be read, or the report not be written; the message is for the user."""
 
 
 def make(results: str, output: str) -> list[str]:
@@ -102,7 +102,7 @@ def make(results: str, output: str) -> list[str]:
       Where it is, and what it lacks, in lines.
 
     Raises:
-      UnreadableResults: If a table is damaged.
+      NoReport: If a table is damaged, or the disk is full.
       UsageError: If there are no results, or others' files where the report is to go.
       storage.StorageError: If a place cannot be read or written.
     """
@@ -118,7 +118,7 @@ def make(results: str, output: str) -> list[str]:
     except BrokenPipeError:
         raise
     except (pa.ArrowException, OSError, KeyError) as error:
-        raise UnreadableResults(f"a table in {results} is damaged: {error}") from error
+        raise NoReport(f"no report can be made of {results}: {error}") from error
     faces, photos = counted(len(album.photo), "face"), counted(len(album.photos), "photo")
     return [f"report of {faces} on {photos}: open {storage.join(output, PAGE)}", *(f"  {note}" for note in notes)]
 

@@ -32,7 +32,7 @@ from celebface.models.precision import PRECISIONS
 from celebface.models.weights import encoder_folder, sample_folder
 from celebface.pipelines import arguments, comparison
 from celebface.pipelines.comparison import Comparison
-from celebface.pipelines.embedder import EVERY_FACE, PHOTOS_TOGETHER, PROBE_GATE, EmbeddedFaces, Embedder, encoder_of
+from celebface.pipelines.embedder import EVERY_FACE, PROBE_GATE, EmbeddedFaces, Embedder, by_few, encoder_of
 from celebface.pipelines.photo_bytes import read_photo, shown
 from celebface.transforms.encoders import load_card, load_encoder
 from celebface.transforms.files import UnreadableFile
@@ -378,8 +378,7 @@ def _detector(config: DetectorConfig, precision: str) -> "FaceDetector":
 
 
 def _embed(photos: Sequence[AnyPhoto], embedder: Embedder) -> list[FacesOfPhoto]:
-    starts = range(0, len(photos), PHOTOS_TOGETHER)
-    return [found for start in starts for found in _embed_some(photos[start : start + PHOTOS_TOGETHER], embedder)]
+    return [found for some in by_few(photos) for found in _embed_some(some, embedder)]
 
 
 def _embed_some(photos: Sequence[AnyPhoto], embedder: Embedder) -> list[FacesOfPhoto]:

@@ -12,7 +12,6 @@ from celebface.indexing.calibration import (
     ONE_COMPARISON,
     Calibration,
     Curve,
-    OperatingPoint,
     Trials,
     Unstated,
 )
@@ -45,14 +44,26 @@ class Threshold:
     stated: str
 
     @staticmethod
-    def of(point: OperatingPoint, of_what: str) -> "Threshold":
-        """One that a calibration states."""
-        return Threshold(point.tau, point.false_match_rate, point.interval, point.method, f"{point.stated}, {of_what}")
+    def of(calibration: Calibration, of_what: str, tau: float | None = None, far: float | None = None) -> "Threshold":
+        """What a calibration states.
 
-    @staticmethod
-    def unstated(tau: float, why: Unstated, of_what: str) -> "Threshold":
-        """One of which no rate is known."""
-        return Threshold(tau, None, None, "", f"{why}, {of_what}")
+        Args:
+          calibration: Whose.
+          of_what: What its rates are of, in words.
+          tau: The threshold, if it is given.
+          far: The rate that one is wanted for; None for the usual one.
+
+        Raises:
+          Unstated: If none is stated for the rate.
+        """
+        if tau is None:
+            point = calibration.at(DEFAULT_FALSE_MATCH_RATE if far is None else far)
+        else:
+            try:
+                point = calibration.at_tau(tau)
+            except Unstated as why:
+                return Threshold(tau, None, None, "", f"{why}, {of_what}")
+        return Threshold(point.tau, point.false_match_rate, point.interval, point.method, f"{point.stated}, {of_what}")
 
     def as_json(self) -> dict[str, Any]:
         """Its fields of a JSON object."""
@@ -83,22 +94,19 @@ def by_card(card: EncoderCard, tau: float | None = None, far: float | None = Non
     tail = Tail.through(points, card.evidence)
     known = Calibration(ONE_COMPARISON, card.encoder_id, 1, 1.0, Trials(0), Trials(0), 0, tail)
     of_what = "in one comparison"
-    if far is not None:
-        point = known.at(far)
-    else:
-        tau = card.best_tau if tau is None else tau
+    if tau is None and far is None:
+        tau = card.best_tau
         if tau is None:
             raise Unstated("the encoder's card states no threshold; give one with --tau")
-        try:
-            point = known.at_tau(tau)
-        except Unstated as why:
-            return Threshold.unstated(tau, why, of_what)
+    found = Threshold.of(known, of_what, tau, far)
+    if found.false_match_rate is None:
+        return found
     taus = sorted(each["tau"] for each in points)
-    method = "interpolated" if taus[0] < point.tau < taus[-1] else "extrapolated"
-    if any(abs(each - point.tau) < _SAME_TAU for each in taus):
+    method = "interpolated" if taus[0] < found.tau < taus[-1] else "extrapolated"
+    if any(abs(each - found.tau) < _SAME_TAU for each in taus):
         method = "measured"
-    rate = f"false match rate {100 * point.false_match_rate:g} %"
-    return Threshold(point.tau, point.false_match_rate, None, method, f"{rate}, {of_what} ({method}; {card.evidence})")
+    stated = f"false match rate {100 * found.false_match_rate:g} %, {of_what} ({method}; {card.evidence})"
+    return Threshold(found.tau, found.false_match_rate, None, method, stated)
 
 
 def by_calibration(
@@ -115,12 +123,7 @@ def by_calibration(
     if calibration.encoder_id != encoder_id:
         raise BadBundle(f"the calibration is of encoder {calibration.encoder_id}, the one used is {encoder_id}")
     of_what = f"in one comparison ({calibration.strangers.count} pairs of two people)"
-    if tau is None:
-        return Threshold.of(calibration.at(DEFAULT_FALSE_MATCH_RATE if far is None else far), of_what)
-    try:
-        return Threshold.of(calibration.at_tau(tau), of_what)
-    except Unstated as why:
-        return Threshold.unstated(tau, why, of_what)
+    return Threshold.of(calibration, of_what, tau, far)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

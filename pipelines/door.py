@@ -8,13 +8,7 @@ import numpy as np
 from rich.progress import track
 
 from celebface.indexing import calibrate, storage
-from celebface.indexing.calibration import (
-    DEFAULT_FALSE_MATCH_RATE,
-    Calibration,
-    Unstated,
-    Verdict,
-    verdict,
-)
+from celebface.indexing.calibration import Calibration, Verdict, verdict
 from celebface.indexing.rates import Tail
 from celebface.indexing.roster import Roster
 from celebface.indexing.schemas import Reason
@@ -23,7 +17,7 @@ from celebface.models.encoder_card import EncoderCard
 from celebface.models.faces import PhotoFault
 from celebface.pipelines import terminal
 from celebface.pipelines.comparison import MainFace, Threshold
-from celebface.pipelines.embedder import PHOTOS_TOGETHER, Embedder
+from celebface.pipelines.embedder import Embedder, by_few
 from celebface.pipelines.photo_bytes import read_photo, shown
 from celebface.transforms import folders
 from celebface.transforms.files import UnreadableFile
@@ -76,12 +70,7 @@ class Enrolment:
         """
         people = terminal.counted(self.calibration.people, "enrolled person", "enrolled people")
         of_what = f"for a stranger before {people}"
-        if tau is None:
-            return Threshold.of(self.calibration.at(DEFAULT_FALSE_MATCH_RATE if far is None else far), of_what)
-        try:
-            return Threshold.of(self.calibration.at_tau(tau), of_what)
-        except Unstated as why:
-            return Threshold.unstated(tau, why, of_what)
+        return Threshold.of(self.calibration, of_what, tau, far)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,10 +120,9 @@ def enroll(photos: Sequence[ListedFile], embedder: Embedder, card: EncoderCard) 
     vectors: list[np.ndarray] = []
     faces: dict[str, MainFace] = {}
     left_out: list[LeftOut] = []
-    starts = range(0, len(photos), PHOTOS_TOGETHER)
-    for start in track(starts, "enrolling", console=terminal.error_console(), transient=True):
+    for some in track(by_few(photos), "enrolling", console=terminal.error_console(), transient=True):
         files, data = [], []
-        for file in photos[start : start + PHOTOS_TOGETHER]:
+        for file in some:
             try:
                 data.append(read_photo(file.uri))
                 files.append(file)

@@ -3,25 +3,26 @@
 import contextlib
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from celebface.indexing.manifest import Manifest
 from celebface.models.encoder_card import BadEncoder
-from celebface.models.faces import PhotoFaces, PhotoFault, QualityGate, ReaderConfig
+from celebface.models.faces import PHOTOS_TOGETHER, PhotoFaces, PhotoFault, QualityGate, ReaderConfig
 from celebface.transforms.encoders import load_card, load_encoder
 
 if TYPE_CHECKING:
     from celebface.models.face_reader import FaceReader
     from celebface.models.facenet import FaceEncoder
 
+Item = TypeVar("Item")
+
 # Of photos that are compared or measured with: every face counts, and its distance tells.
 EVERY_FACE = QualityGate(min_face_px=20, min_confidence=0.8, min_sharpness=0.0)
 # Of photos that are matched. Looser than a gallery's: a doubtful face gets a doubtful answer, and the reader sees its
 # distance.
 PROBE_GATE = QualityGate(min_face_px=20, min_confidence=0.8, min_sharpness=1.0)
-PHOTOS_TOGETHER = 64  # their crops and bytes are held at once
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -52,15 +53,12 @@ class Embedder:
     def embed(self, photos: Sequence[bytes]) -> list[EmbeddedFaces | PhotoFault]:
         """Reads encoded photos; what a photo gives does not depend on the others.
 
+        Args:
+          photos: As many as may be held at once; see `by_few`.
+
         Returns:
           For each photo its faces, or the fault that keeps it from having any; the order is kept.
         """
-        results: list[EmbeddedFaces | PhotoFault] = []
-        for start in range(0, len(photos), PHOTOS_TOGETHER):
-            results += self._embed(photos[start : start + PHOTOS_TOGETHER])
-        return results
-
-    def _embed(self, photos: Sequence[bytes]) -> list[EmbeddedFaces | PhotoFault]:
         read = self._reader.read(photos)
         crops = [face.pixels for found in read if isinstance(found, PhotoFaces) for face in found.faces]
         left = self._encoder.encode(np.stack(crops)) if crops else np.empty((0, self.embedding_size), np.float32)
@@ -72,6 +70,11 @@ class Embedder:
             mine, left = np.split(left, [len(found.faces)])
             results.append(EmbeddedFaces(found, mine))
         return results
+
+
+def by_few(photos: Sequence[Item]) -> list[Sequence[Item]]:
+    """Cuts a list of photos into lists of so many that all of one may be held in memory."""
+    return [photos[start : start + PHOTOS_TOGETHER] for start in range(0, len(photos), PHOTOS_TOGETHER)]
 
 
 def load_embedder(encoder: str, precision: str, config: ReaderConfig) -> Embedder:

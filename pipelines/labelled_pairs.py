@@ -11,7 +11,7 @@ from rich.progress import track
 
 from celebface.pipelines import arguments, terminal
 from celebface.pipelines.arguments import UsageError
-from celebface.pipelines.embedder import EVERY_FACE, PHOTOS_TOGETHER, EmbeddedFaces, load_embedder
+from celebface.pipelines.embedder import EVERY_FACE, EmbeddedFaces, by_few, load_embedder
 from celebface.pipelines.text import complain
 from celebface.transforms.files import MAX_BYTES, UnreadableFile, read_file
 from celebface.transforms.folders import PHOTO_SUFFIXES
@@ -134,13 +134,12 @@ def embed(
     embedder = load_embedder(arguments.encoder_uri(args), precision, arguments.reader_config(args, one_face=True))
     vectors = np.full((len(paths), embedder.embedding_size), np.nan, np.float32)
     several = 0
-    starts = range(0, len(paths), PHOTOS_TOGETHER)
-    for start in track(starts, command, console=terminal.error_console(), transient=True):
-        data = [_read(path, command) for path in paths[start : start + PHOTOS_TOGETHER]]
-        for row, photo in enumerate(embedder.embed(data), start=start):
-            if isinstance(photo, EmbeddedFaces):
-                vectors[row] = photo.vectors[0]
-                several += photo.found.faces_found > 1
+    parts = track(by_few(paths), command, console=terminal.error_console(), transient=True)
+    found = (photo for part in parts for photo in embedder.embed([_read(path, command) for path in part]))
+    for row, photo in enumerate(found):
+        if isinstance(photo, EmbeddedFaces):
+            vectors[row] = photo.vectors[0]
+            several += photo.found.faces_found > 1
     return vectors, several
 
 

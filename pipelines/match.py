@@ -272,8 +272,8 @@ def _report(config: MatchConfig) -> tuple[list[str], str]:
     """Makes the report: what is to be told of it, or why there is none."""
     try:
         return album_report.make(config.output, storage.join(config.output, album_report.FOLDER)), ""
-    except (album_report.UnreadableResults, storage.StorageError) as error:
-        return [], f"there is no report: {error}"
+    except (album_report.NoReport, storage.StorageError) as error:
+        return [], str(error)
 
 
 def _in_words(kept: Kept) -> str:

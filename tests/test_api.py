@@ -10,7 +10,7 @@ from PIL import Image
 
 from celebface.indexing import publish
 from celebface.models.faces import QualityGate, ReaderConfig
-from celebface.pipelines import api, cli
+from celebface.pipelines import api, cli, embedder
 from celebface.pipelines.api import UnusablePhoto, embed, look_alike, open_gallery, sample_photos, verify
 
 EMBEDDED = 6  # photos held against the gallery's shards, of each person's first
@@ -179,7 +179,7 @@ def test_values_that_cannot_be_are_refused(gallery, photos, wrong):
 
 def test_many_photos_are_read_by_a_few(photos, monkeypatch):
     at_once = embed([b"none", *photos[:3]])
-    monkeypatch.setattr(api, "PHOTOS_TOGETHER", 2)
+    monkeypatch.setattr(embedder, "PHOTOS_TOGETHER", 2)
     by_two = embed([b"none", *photos[:3]])
     assert [photo.reason for photo in by_two] == ["not_an_image", "", "", ""]
     assert [photo.vectors.tobytes() for photo in by_two[1:]] == [photo.vectors.tobytes() for photo in at_once[1:]]

@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import html.parser
 import pathlib
 import re
 
@@ -11,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from elements import Elements
 
 from celebface.indexing import schemas
 from celebface.pipelines import audit_page
@@ -54,25 +54,6 @@ def page(folder: pathlib.Path, findings: list[dict], faces: list[dict] = [], kep
     write(folder, "quarantined", kept_out, ROWS)
     audit_page.write_page(str(folder))
     return (folder / "audit.html").read_text(encoding="utf-8")
-
-
-class Elements(html.parser.HTMLParser):
-    """The elements of a page with their attributes, and its text."""
-
-    def __init__(self, text: str):
-        super().__init__()
-        self.tags: list[tuple[str, dict]] = []
-        self.words: list[str] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data):
-        self.words.append(data)
-
-    def all(self, tag: str) -> list[dict]:
-        return [attributes for name, attributes in self.tags if name == tag]
 
 
 def data(crop: str) -> str:

@@ -2,7 +2,6 @@
 
 import csv
 import dataclasses
-import html.parser
 import io
 import json
 import logging
@@ -15,6 +14,7 @@ import fakes
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from elements import Elements
 from rich.cells import cell_len
 from rich.console import Console
 
@@ -295,22 +295,6 @@ FILES = sorted({file_name(name) for name in NAMES.values() if not name.startswit
 PAGE = {"html", "head", "meta", "title", "style", "body", "main", "section", "article"} | {
     "h1", "h2", "p", "ul", "li", "div", "span", "a", "code", "img"
 }  # fmt: skip
-
-
-class Elements(html.parser.HTMLParser):
-    """The elements of a page with their attributes, and its text."""
-
-    def __init__(self, text: str):
-        super().__init__()
-        self.tags: list[tuple[str, dict]] = []
-        self.words: list[str] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data):
-        self.words.append(data)
 
 
 @dataclasses.dataclass(frozen=True)

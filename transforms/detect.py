@@ -8,7 +8,7 @@ import apache_beam as beam
 from apache_beam.utils.shared import Shared
 
 from celebface.indexing.schemas import Reason
-from celebface.models.faces import PhotoFault, ReaderConfig
+from celebface.models.faces import PHOTOS_TOGETHER, PhotoFault, ReaderConfig
 from celebface.transforms.metrics import StageMetrics
 from celebface.transforms.records import DetectedPhoto, EncodedPhoto, rejected
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from celebface.models.face_reader import FaceReader
 
 STAGE = "detect"
-PHOTOS_TOGETHER = 64  # or about as many MiB of them
 
 
 @dataclasses.dataclass
@@ -47,6 +46,7 @@ class DetectFaces(beam.PTransform):
 
 
 def _weight(photo: EncodedPhoto) -> int:
+    """So that a batch is of about as many MiB at most."""
     return min(PHOTOS_TOGETHER, 1 + (len(photo.data) >> 20))
 
 

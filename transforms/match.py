@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 import pathlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -111,23 +111,36 @@ def match(
     outcomes = []
     for photo in photos:
         nearest = list(itertools.islice(people, len(photo.vectors)))
-        outcomes.append(_outcome(photo, _match_rows(photo.photo, nearest, top_k, tau, curve), kept))
+        seen = _seen(photo.photo)
+        rows = [row for face, mine in zip(seen, nearest, strict=True) for row in _ranks(face, mine, top_k, tau, curve)]
+        outcomes.append(_outcome(photo, seen, rows, kept))
     return outcomes
 
 
-def _outcome(photo: EmbeddedPhoto, rows: list[dict[str, Any]], kept: Kept) -> Outcome:
+def _seen(photo: DetectedPhoto) -> list[dict[str, Any]]:
+    """What the tables have in common of each face."""
+    uri = printable(photo.ref.uri)
+    return [
+        {
+            "photo_uri": uri,
+            "face_id": face_id(photo.ref.content_sha256, "", number),
+            "box": face.box.tolist(),
+            "confidence": face.confidence,
+        }
+        for number, face in enumerate(photo.found.faces)
+    ]
+
+
+def _outcome(photo: EmbeddedPhoto, seen: Sequence[dict[str, Any]], rows: list[dict[str, Any]], kept: Kept) -> Outcome:
     """Puts a photo's matches together with what is kept of it."""
     ref, found = photo.photo.ref, photo.photo.found
     faces = [
         {
-            "photo_uri": printable(ref.uri),
-            "face_id": face_id(ref.content_sha256, "", number),
-            "box": face.box.tolist(),
-            "confidence": face.confidence,
+            **common,
             "crop_jpeg": encode_crop(face.pixels) if kept.crops else None,
             "embedding": vector.tolist() if kept.embeddings else None,
         }
-        for number, (face, vector) in enumerate(zip(found.faces, photo.vectors, strict=True))
+        for common, face, vector in zip(seen, found.faces, photo.vectors, strict=True)
     ]
     detail = kept_faces(len(faces), found.faces_found)
     beside = {PHOTO_TABLE: [photo_row(ref, found.decoded)], FACE_TABLE: faces}
@@ -136,30 +149,22 @@ def _outcome(photo: EmbeddedPhoto, rows: list[dict[str, Any]], kept: Kept) -> Ou
     )
 
 
-def _match_rows(
-    photo: DetectedPhoto, people: Sequence[list[Neighbour]], top_k: int, tau: float, curve: Curve
-) -> list[dict[str, Any]]:
-    """Makes the rows of one photo: for each face the nearest people, by rank."""
-    rows = []
-    for number, (face, nearest) in enumerate(zip(photo.found.faces, people, strict=True)):
-        distances = [person.distance for person in nearest]
-        margin = distances[1] - distances[0] if len(distances) > 1 else None
-        for rank, person in enumerate(nearest[:top_k], start=1):
-            rows.append(
-                {
-                    "photo_uri": printable(photo.ref.uri),
-                    "face_id": face_id(photo.ref.content_sha256, "", number),
-                    "box": face.box.tolist(),
-                    "confidence": face.confidence,
-                    "rank": rank,
-                    "identity": person.identity,
-                    "identity_id": person.identity_id,
-                    "distance": person.distance,
-                    "similarity": curve.percent(person.distance),
-                    "verdict": str(ranked_verdict(rank, distances, tau)),
-                    "margin": margin,
-                    "gallery_face_id": person.face_id,
-                    "gallery_uri": person.uri,
-                }
-            )
-    return rows
+def _ranks(
+    face: dict[str, Any], nearest: Sequence[Neighbour], top_k: int, tau: float, curve: Curve
+) -> Iterator[dict[str, Any]]:
+    """Makes the rows of a face: the nearest people, by rank."""
+    distances = [person.distance for person in nearest]
+    margin = distances[1] - distances[0] if len(distances) > 1 else None
+    for rank, person in enumerate(nearest[:top_k], start=1):
+        yield {
+            **face,
+            "rank": rank,
+            "identity": person.identity,
+            "identity_id": person.identity_id,
+            "distance": person.distance,
+            "similarity": curve.percent(person.distance),
+            "verdict": str(ranked_verdict(rank, distances, tau)),
+            "margin": margin,
+            "gallery_face_id": person.face_id,
+            "gallery_uri": person.uri,
+        }
