@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 
 from celebface.models.crops import CROP_RULE
+from celebface.models.networks import NETWORKS
 
 FORMAT = "celebface-encoder/1"
-INCEPTION_RESNET_V1 = "inception_resnet_v1"
 CARD_NAME = "card.json"
 WEIGHTS_NAME = "weights.npz"
 
@@ -64,7 +64,7 @@ class EncoderCard:
 
     Attributes:
       name: For people.
-      architecture: Name of the network in `models.facenet`.
+      architecture: Name of the network in `networks.NETWORKS`.
       embedding_size: Length d of a vector.
       weights_sha256: `weights_digest` of its weights.
       preprocessing: How its input is made.
@@ -121,7 +121,7 @@ class EncoderCard:
             raise BadEncoder(f"not an encoder card: {error}") from error
         if found != stated:
             raise BadEncoder(f"the encoder card says id {stated}, its contents say {found}")
-        if card.architecture != INCEPTION_RESNET_V1:
+        if card.architecture not in NETWORKS:
             raise BadEncoder(f"the encoder's network {card.architecture!r} is unknown to this version of celebface")
         if dict(card.preprocessing) != PREPROCESSING:
             raise BadEncoder("the encoder wants its input made in another way than this version of celebface makes it")

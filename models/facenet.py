@@ -1,4 +1,4 @@
-"""FaceNet's encoder: face crops to vectors.
+"""The encoder: face crops to vectors.
 
 Schroff et al., "FaceNet: A Unified Embedding for Face Recognition and Clustering", 2015.
 """
@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from celebface.models import graphs
-from celebface.models.inception_resnet import EPSILON, INPUT_SIZE, inception_resnet_v1
+from celebface.models.inception_resnet import EPSILON, INPUT_SIZE
+from celebface.models.networks import INCEPTION_RESNET_V1, NETWORKS
 from celebface.models.precision import check_precision
 from celebface.models.quiet_tensorflow import tf
 
@@ -21,13 +22,20 @@ BATCH_SIZE = 32  # faces per run; fixed, so that TensorFlow plans its work once
 class FaceEncoder:
     """Turns face crops into unit vectors: f of the similarity function D(a, b) = ||f(a) - f(b)||^2."""
 
-    def __init__(self, weights: Mapping[str, np.ndarray], embedding_size: int, precision: str):
+    def __init__(
+        self,
+        weights: Mapping[str, np.ndarray],
+        embedding_size: int,
+        precision: str,
+        architecture: str = INCEPTION_RESNET_V1,
+    ):
         """Builds the graph.
 
         Args:
           weights: Named "<layer>/<variable>", as `encoder_card` reads them.
           embedding_size: Length d of a vector.
           precision: "float32", or "bfloat16" for convolutions in bfloat16.
+          architecture: One of `networks.NETWORKS`.
 
         Raises:
           ValueError: If the weights do not fit or the precision is unknown.
@@ -36,10 +44,10 @@ class FaceEncoder:
         self.embedding_size = embedding_size
         self.precision = precision
         layers = _FoldedLayers(weights)
+        plan = NETWORKS[architecture]
 
         def network(faces: tf.Tensor) -> tf.Tensor:
-            standardised = tf.cast(tf.image.per_image_standardization(faces), tf.as_dtype(precision))
-            return inception_resnet_v1(layers, standardised, embedding_size)
+            return plan.build(layers, tf.cast(standardised(faces, plan.side), tf.as_dtype(precision)), embedding_size)
 
         signature = [tf.TensorSpec([BATCH_SIZE, INPUT_SIZE, INPUT_SIZE, 3], tf.uint8)]
         self._network = tf.function(network, input_signature=signature, autograph=False).get_concrete_function()
@@ -73,6 +81,21 @@ class FaceEncoder:
         if not np.isfinite(vectors).all():
             raise FloatingPointError("the encoder gives no finite vectors: its weights are broken")
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def standardised(crops: tf.Tensor, side: int) -> tf.Tensor:
+    """What a network sees of crops: scaled down by areas, and each standardised by itself.
+
+    Args:
+      crops: uint8 or float [N, 160, 160, 3], RGB, 0..255.
+      side: The network's.
+
+    Returns:
+      float32 [N, side, side, 3], (x - mean) / max(std, 1 / sqrt(n)).
+    """
+    if side != INPUT_SIZE:
+        crops = tf.image.resize(crops, (side, side), method="area")
+    return tf.image.per_image_standardization(crops)
 
 
 class _FoldedLayers:

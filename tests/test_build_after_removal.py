@@ -15,7 +15,8 @@ from web_site import Content, WebSite, photo
 from celebface.indexing import publish, tombstones
 from celebface.indexing.tombstones import Mark
 from celebface.models import face_reader
-from celebface.models.encoder_card import INCEPTION_RESNET_V1, PREPROCESSING, EncoderCard
+from celebface.models.encoder_card import PREPROCESSING, EncoderCard
+from celebface.models.networks import INCEPTION_RESNET_V1
 from celebface.pipelines import build_gallery, bundle, cli, take_down
 from celebface.transforms import encode
 from celebface.transforms.records import Person

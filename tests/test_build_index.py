@@ -13,7 +13,8 @@ from celebface.indexing import annoy_index, hnsw_index, publish, storage, tombst
 from celebface.indexing.gallery import Gallery
 from celebface.indexing.manifest import Manifest
 from celebface.indexing.tombstones import Mark
-from celebface.models.encoder_card import INCEPTION_RESNET_V1, PREPROCESSING, EncoderCard
+from celebface.models.encoder_card import PREPROCESSING, EncoderCard
+from celebface.models.networks import INCEPTION_RESNET_V1
 from celebface.pipelines import bundle, cli, report
 
 VECTORS, PEOPLE = fakes.crowds([4] * 30, 16, 0.5)

@@ -11,8 +11,9 @@ from celebface.indexing import calibrate
 from celebface.indexing.calibration import LFW_CURVE, Calibration, Trials, Unstated
 from celebface.indexing.manifest import BadBundle
 from celebface.indexing.rates import Tail
-from celebface.models.encoder_card import INCEPTION_RESNET_V1, PREPROCESSING, EncoderCard, OperatingPoint
+from celebface.models.encoder_card import PREPROCESSING, EncoderCard, OperatingPoint
 from celebface.models.faces import NoFace
+from celebface.models.networks import INCEPTION_RESNET_V1
 from celebface.pipelines import comparison
 from celebface.pipelines.comparison import MainFace
 

@@ -9,6 +9,7 @@ import pytest
 
 from celebface.models import encoder_card
 from celebface.models.encoder_card import BadEncoder, EncoderCard, OperatingPoint
+from celebface.models.networks import INCEPTION_RESNET_V1
 
 
 def some_weights() -> dict[str, np.ndarray]:
@@ -20,7 +21,7 @@ def some_weights() -> dict[str, np.ndarray]:
 def card_of(weights: dict[str, np.ndarray], **changes) -> EncoderCard:
     fields = {
         "name": "small",
-        "architecture": encoder_card.INCEPTION_RESNET_V1,
+        "architecture": INCEPTION_RESNET_V1,
         "embedding_size": 2,
         "weights_sha256": encoder_card.weights_digest(weights),
         "preprocessing": encoder_card.PREPROCESSING,
@@ -49,7 +50,7 @@ def test_a_card_survives_json():
 
 
 def test_a_card_without_measurements_survives_json():
-    card = EncoderCard("plain", encoder_card.INCEPTION_RESNET_V1, 2, "00", encoder_card.PREPROCESSING)
+    card = EncoderCard("plain", INCEPTION_RESNET_V1, 2, "00", encoder_card.PREPROCESSING)
 
     assert EncoderCard.from_json(card.to_json()) == card
 

@@ -17,7 +17,8 @@ from celebface.indexing.kinds import IndexRequest
 from celebface.indexing.removal import Found
 from celebface.indexing.schemas import Kind, Status
 from celebface.indexing.tombstones import Mark
-from celebface.models.encoder_card import INCEPTION_RESNET_V1, PREPROCESSING, EncoderCard
+from celebface.models.encoder_card import PREPROCESSING, EncoderCard
+from celebface.models.networks import INCEPTION_RESNET_V1
 from celebface.pipelines import bundle, report, take_down
 from celebface.pipelines.arguments import UsageError
 from celebface.pipelines.bundle import Vectors

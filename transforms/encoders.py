@@ -38,7 +38,7 @@ def load_encoder(uri: str, precision: str) -> "FaceEncoder":
 
     card, weights = _read_encoder(uri)
     try:
-        return FaceEncoder(weights, card.embedding_size, precision)
+        return FaceEncoder(weights, card.embedding_size, precision, card.architecture)
     except ValueError as error:
         raise BadEncoder(f"the encoder at {uri} does not fit its network: {error}") from error
 
