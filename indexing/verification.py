@@ -1,6 +1,7 @@
 """How well distances tell people apart: the measures of the LFW protocol."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -31,14 +32,21 @@ def accuracy(distances: np.ndarray, same: np.ndarray, tau: float) -> float:
     return float(np.mean((distances <= tau) == same))
 
 
-def best_tau(distances: np.ndarray, same: np.ndarray) -> float:
-    """The threshold of the best accuracy, in the middle of the gap it lies in; the smallest of equals."""
+def best_tau(distances: np.ndarray, same: np.ndarray, balanced: bool = False) -> float:
+    """The threshold of the best accuracy, in the middle of the gap it lies in; the smallest of equals.
+
+    Args:
+      distances: float [P], D.
+      same: bool [P], the truth.
+      balanced: Both kinds of pairs count the same, however many there are of each.
+    """
     ends = np.unique(distances[np.isfinite(distances)])
     if not len(ends):
         return 0.0
     between = np.concatenate([[ends[0] / 2], (ends[:-1] + ends[1:]) / 2, [ends[-1]]])
     genuine, impostor = np.sort(distances[same]), np.sort(distances[~same])
-    right = np.searchsorted(genuine, between, "right") - np.searchsorted(impostor, between, "right")
+    weight = len(genuine) / max(1, len(impostor)) if balanced else 1
+    right = np.searchsorted(genuine, between, "right") - weight * np.searchsorted(impostor, between, "right")
     return float(between[np.argmax(right)])
 
 
@@ -67,6 +75,78 @@ def true_match_rate_at(distances: np.ndarray, same: np.ndarray, false_match_rate
     accepted = int(np.floor(false_match_rate * len(impostor) + 1e-9))  # 0.29 * 100 is a little less than 29
     tau = float(np.nextafter(impostor[accepted], -1)) if accepted < len(impostor) else float(impostor[-1])
     return RateAt(false_match_rate, tau, float(np.mean(distances[same] <= tau)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Separation:
+    """How well vectors keep people apart, over all pairs of their faces.
+
+    Attributes:
+      people: People with a face.
+      faces: Faces compared.
+      genuine: Pairs of one person.
+      impostor: Pairs of two people.
+      rates: VAL@FAR, for each of the rates asked for.
+      tau: Threshold of the best accuracy, both kinds of pairs counting the same.
+      accuracy: At it: the mean of the shares of genuine and of impostor pairs that are judged rightly.
+      auc: Area under the ROC curve.
+      eer: Equal error rate.
+      rank_one: As `rank_one`; NaN without probes.
+      probes: For it.
+    """
+
+    people: int
+    faces: int
+    genuine: int
+    impostor: int
+    rates: tuple[RateAt, ...]
+    tau: float
+    accuracy: float
+    auc: float
+    eer: float
+    rank_one: float
+    probes: int
+
+
+def separation(
+    vectors: np.ndarray, people: np.ndarray, false_match_rates: Sequence[float], most_faces: int = 10
+) -> Separation:
+    """Measures vectors by all pairs of faces, and by 1:N identification.
+
+    Args:
+      vectors: float32 [N, d], unit rows.
+      people: int [N], who is on each.
+      false_match_rates: Rates to state the VAL at.
+      most_faces: Faces of a person that are compared, the first of them: pairs grow with the square of their number,
+        and a few people with many photos would be all that counts.
+
+    Raises:
+      ValueError: If there is no pair of one person, or none of two.
+    """
+    _, order = np.unique(people, return_inverse=True)
+    chosen = np.concatenate([np.flatnonzero(order == person)[:most_faces] for person in range(order.max() + 1)])
+    chosen.sort()
+    vectors, people = vectors[chosen], people[chosen]
+    first, second = np.triu_indices(len(people), 1)
+    distances = np.maximum(2 - 2 * (vectors @ vectors.T), 0)[first, second]
+    same = people[first] == people[second]
+    if not same.any() or same.all():
+        raise ValueError("there must be a pair of one person, and one of two")
+    tau = best_tau(distances, same, balanced=True)
+    share, enrolled, probes = rank_one(vectors, people)
+    return Separation(
+        people=enrolled,
+        faces=len(people),
+        genuine=int(same.sum()),
+        impostor=int((~same).sum()),
+        rates=tuple(true_match_rate_at(distances, same, rate) for rate in false_match_rates),
+        tau=tau,
+        accuracy=float(np.mean(distances[same] <= tau) + np.mean(distances[~same] > tau)) / 2,
+        auc=area_under_curve(distances, same),
+        eer=equal_error_rate(distances, same),
+        rank_one=share,
+        probes=probes,
+    )
 
 
 def area_under_curve(distances: np.ndarray, same: np.ndarray) -> float:

@@ -138,12 +138,25 @@ def weights_digest(weights: Mapping[str, np.ndarray]) -> str:
     return digest.hexdigest()
 
 
-def weights_to_bytes(weights: Mapping[str, np.ndarray]) -> bytes:
-    """The weights as the bytes of weights.npz."""
+def arrays_to_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """Named arrays as the bytes of an archive such as weights.npz."""
     buffer = io.BytesIO()
-    arrays: dict[str, Any] = {name.replace("/", "|"): array for name, array in weights.items()}  # "/" makes folders
-    np.savez(buffer, **arrays)
+    members: dict[str, Any] = {name.replace("/", "|"): array for name, array in arrays.items()}  # "/" makes folders
+    np.savez(buffer, **members)
     return buffer.getvalue()
+
+
+def arrays_from_bytes(data: bytes) -> dict[str, np.ndarray]:
+    """Reads what `arrays_to_bytes` wrote. Archives that hold code are refused.
+
+    Raises:
+      BadEncoder: If the bytes are no archive of arrays.
+    """
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+            return {name.replace("|", "/"): arrays[name] for name in arrays.files}
+    except _BROKEN_ARCHIVE as error:
+        raise BadEncoder(f"the encoder's weights cannot be read: {error}") from error
 
 
 def weights_from_bytes(data: bytes, card: EncoderCard) -> dict[str, np.ndarray]:
@@ -152,9 +165,8 @@ def weights_from_bytes(data: bytes, card: EncoderCard) -> dict[str, np.ndarray]:
     Raises:
       BadEncoder: If the bytes are no archive of arrays or not the card's weights.
     """
+    weights = arrays_from_bytes(data)
     try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            weights = {name.replace("|", "/"): arrays[name] for name in arrays.files}
         found = weights_digest(weights)
     except _BROKEN_ARCHIVE as error:
         raise BadEncoder(f"the encoder's weights cannot be read: {error}") from error

@@ -9,6 +9,7 @@ from celebface.models.small_inception import small_inception
 
 INCEPTION_RESNET_V1 = "inception_resnet_v1"
 SMALL_INCEPTION = "small_inception"
+HEAD = "Bottleneck"  # with which the names of the layers begin that make the vector, in all of them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,13 +20,15 @@ class Network:
       side: Pixels a side of its input; crops, of 160, are scaled down to it by areas before they are standardised.
       build: Builds it of layers, from float [N, side, side, 3], standardised RGB, to [N, d], not normalised; d is the
         last argument.
+      last_block: With which the names of the layers begin that come before the head.
     """
 
     side: int
     build: Callable[[Layers, Any, int], Any]
+    last_block: str
 
 
 NETWORKS = {
-    INCEPTION_RESNET_V1: Network(INPUT_SIZE, inception_resnet_v1),
-    SMALL_INCEPTION: Network(INPUT_SIZE // 2, small_inception),
+    INCEPTION_RESNET_V1: Network(INPUT_SIZE, inception_resnet_v1, "Block8_6"),
+    SMALL_INCEPTION: Network(INPUT_SIZE // 2, small_inception, "Block_4"),
 }

@@ -13,8 +13,8 @@ alpha whatever f is; it takes the negative's distance.
 The paper sums over triplets. Here the mean is taken, so that the learning rate does not depend on how many were found.
 """
 
-import dataclasses
 from collections.abc import Callable
+from typing import NamedTuple
 
 from celebface.models.quiet_tensorflow import tf
 
@@ -23,8 +23,7 @@ MARGIN = 0.2  # alpha of the paper
 Miner = Callable[[tf.Tensor, tf.Tensor, float], tf.Tensor]
 
 
-@dataclasses.dataclass(frozen=True)
-class BatchHealth:
+class BatchHealth(NamedTuple):
     """What tells whether a batch still teaches, and whether the network is about to give every face the same vector.
 
     Attributes:

@@ -56,6 +56,15 @@ class _KerasLayers:
         return layers.BatchNormalization(momentum=0.995, epsilon=EPSILON, scale=False, name=f"{name}_BatchNorm")(x)
 
 
+def weights_by_name(model: keras.Model) -> dict[str, np.ndarray]:
+    """The network's weights, float32, named "<layer>/<variable>"."""
+    return {
+        f"{layer.name}/{variable.name}": np.array(variable, np.float32)
+        for layer in model.layers
+        for variable in layer.weights
+    }
+
+
 def set_weights_by_name(model: keras.Model, weights: Mapping[str, np.ndarray]) -> None:
     """Loads weights named "<layer>/<variable>", each exactly once.
 

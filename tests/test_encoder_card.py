@@ -160,7 +160,7 @@ def test_a_card_lacking_a_field_is_refused(name):
 def test_weights_survive_their_file():
     weights = some_weights()
 
-    found = encoder_card.weights_from_bytes(encoder_card.weights_to_bytes(weights), card_of(weights))
+    found = encoder_card.weights_from_bytes(encoder_card.arrays_to_bytes(weights), card_of(weights))
     assert list(found) == list(weights)
     for name, array in weights.items():
         assert found[name].dtype == array.dtype
@@ -172,7 +172,7 @@ def test_weights_of_another_card_are_refused():
     other = {name: array + 1 for name, array in weights.items()}
 
     with pytest.raises(BadEncoder, match="not those of its card"):
-        encoder_card.weights_from_bytes(encoder_card.weights_to_bytes(other), card_of(weights))
+        encoder_card.weights_from_bytes(encoder_card.arrays_to_bytes(other), card_of(weights))
 
 
 def arrays_file(**arrays: np.ndarray) -> bytes:
@@ -199,10 +199,10 @@ def file_with_letter() -> bytes:
     [
         b"",
         b"not an archive",
-        encoder_card.weights_to_bytes(some_weights())[:500],
-        encoder_card.weights_to_bytes(some_weights())[:-1],
-        encoder_card.weights_to_bytes(some_weights())[100:],
-        encoder_card.weights_to_bytes({}),
+        encoder_card.arrays_to_bytes(some_weights())[:500],
+        encoder_card.arrays_to_bytes(some_weights())[:-1],
+        encoder_card.arrays_to_bytes(some_weights())[100:],
+        encoder_card.arrays_to_bytes({}),
         single_array_file(),
         file_with_letter(),
         arrays_file(dates=np.array(["2020-01-01"], "datetime64[D]")),
@@ -216,7 +216,7 @@ def test_other_files_are_no_weights(data):
 
 def test_damaged_weights_are_refused():
     weights = some_weights()
-    data = encoder_card.weights_to_bytes(weights)
+    data = encoder_card.arrays_to_bytes(weights)
     refused = 0
     for spot in range(len(data)):
         damaged = data[:spot] + bytes([data[spot] ^ 0xFF]) + data[spot + 1 :]

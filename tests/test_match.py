@@ -352,7 +352,7 @@ def other_encoder(encoder: str, folder: pathlib.Path) -> str:
     weights = encoder_card.weights_from_bytes((pathlib.Path(encoder) / "weights.npz").read_bytes(), card)
     weights["Bottleneck/kernel"] = weights["Bottleneck/kernel"] * 0.5 + 1e-3
     folder.mkdir()
-    (folder / "weights.npz").write_bytes(encoder_card.weights_to_bytes(weights))
+    (folder / "weights.npz").write_bytes(encoder_card.arrays_to_bytes(weights))
     other = dataclasses.replace(card, weights_sha256=encoder_card.weights_digest(weights))
     (folder / "card.json").write_text(other.to_json())
     return other.encoder_id

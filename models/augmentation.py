@@ -1,0 +1,94 @@
+"""Crops as training sees them: each time a little different, as another photo of the face would be. TensorFlow ops.
+
+What is drawn depends on a seed for each face alone, so that a run that goes on after a kill sees the same pixels.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+from celebface.models.quiet_tensorflow import tf
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """How strongly crops are changed.
+
+    Attributes:
+      window: Least side of the part of the crop that is kept, as a share; it is scaled up to the whole.
+      colour: Brightness moves by this share of 255; contrast and saturation by this share of themselves.
+      grey: Share of faces without colour.
+      blur: Share of faces seen at half to a sixth of their pixels.
+      jpeg: Share of faces compressed anew, at qualities of 30 to 95.
+      erased: Share of faces of which a rectangle is grey.
+    """
+
+    window: float = 0.85
+    colour: float = 0.2
+    grey: float = 0.1
+    blur: float = 0.2
+    jpeg: float = 0.2
+    erased: float = 0.0
+
+
+def augment(crop: tf.Tensor, side: int, seed: tf.Tensor, how: Augmentation) -> tf.Tensor:
+    """Mirrors, shifts, scales, recolours, blurs, compresses and covers a crop.
+
+    Args:
+      crop: uint8 [160, 160, 3], RGB.
+      side: Pixels a side of the result.
+      seed: int64 [2].
+      how: How strongly.
+
+    Returns:
+      float32 [side, side, 3], 0..255.
+    """
+    chance = tf.random.stateless_uniform([16], seed)
+    face = _window(crop, side, chance[0:3], how.window)
+    face = _either(chance[3] < 0.5, lambda: tf.reverse(face, [1]), face)
+    face = _recolour(face, chance[4:8], how)
+    face = _either(chance[8] < how.blur, lambda: _blur(face, side, chance[9]), face)
+    face = _either(chance[10] < how.jpeg, lambda: _compress(face, seed), face)
+    face = _either(chance[11] < how.erased, lambda: _erase(face, side, chance[12:16]), face)
+    return tf.ensure_shape(face, (side, side, 3))
+
+
+def _window(crop: tf.Tensor, side: int, chance: tf.Tensor, least: float) -> tf.Tensor:
+    """A part of the crop, scaled to `side`."""
+    whole = tf.shape(crop)[0]
+    share = least + (1.0 - least) * chance[0]
+    kept = tf.cast(tf.round(share * tf.cast(whole, tf.float32)), tf.int32)
+    top, left = (tf.cast(tf.cast(whole - kept + 1, tf.float32) * draw, tf.int32) for draw in (chance[1], chance[2]))
+    return tf.image.resize(crop[top : top + kept, left : left + kept], (side, side), antialias=True)
+
+
+def _recolour(face: tf.Tensor, chance: tf.Tensor, how: Augmentation) -> tf.Tensor:
+    """Brightness and contrast, saturation, or no colour at all."""
+    brightness, contrast, saturation = tf.unstack(how.colour * (2.0 * chance[:3] - 1.0))
+    face = (face - 127.5) * (1.0 + contrast) + 127.5 * (1.0 + 2.0 * brightness)
+    grey = tf.image.rgb_to_grayscale(face)
+    kept = tf.where(chance[3] < how.grey, 0.0, 1.0 + saturation)
+    return tf.clip_by_value(grey + (face - grey) * kept, 0.0, 255.0)
+
+
+def _blur(face: tf.Tensor, side: int, chance: tf.Tensor) -> tf.Tensor:
+    small = tf.cast(float(side) / (2.0 + 4.0 * chance), tf.int32)
+    return tf.image.resize(tf.image.resize(face, (small, small), antialias=True), (side, side), method="bicubic")
+
+
+def _compress(face: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    pixels = tf.cast(tf.round(tf.clip_by_value(face, 0.0, 255.0)), tf.uint8)
+    return tf.cast(tf.image.stateless_random_jpeg_quality(pixels, 30, 95, seed), tf.float32)
+
+
+def _erase(face: tf.Tensor, side: int, chance: tf.Tensor) -> tf.Tensor:
+    """Covers a rectangle of an eighth to half of each side."""
+    extent = side * (0.125 + 0.375 * chance[:2])
+    start = (side - extent) * chance[2:]
+    place = tf.range(side, dtype=tf.float32)
+    rows, columns = ((place >= start[i]) & (place < start[i] + extent[i]) for i in range(2))
+    return tf.where((rows[:, None] & columns[None, :])[..., None], 127.5, face)
+
+
+def _either(condition: tf.Tensor, changed: Callable[[], tf.Tensor], otherwise: tf.Tensor) -> tf.Tensor:
+    """Unlike tf.where this does the work only where it is wanted."""
+    return tf.cond(condition, changed, lambda: otherwise)

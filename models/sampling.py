@@ -1,0 +1,89 @@
+"""Which faces a training batch holds: P people with K photos each, as a function of the seed and the step alone."""
+
+import functools
+from collections.abc import Sequence
+
+import numpy as np
+
+
+class PeopleSampler:
+    """Draws batches of P people with K photos each; what a step gets does not depend on the steps before it.
+
+    In an epoch each person with two photos or more comes once, in an order of its own; who is left over when P does not
+    divide their number waits for the next. People with one photo have no pair: they are not drawn.
+    """
+
+    def __init__(self, people: Sequence[int], people_per_batch: int, photos_per_person: int, seed: int):
+        """Sorts the photos by person.
+
+        Args:
+          people: Who is on each photo, [N].
+          people_per_batch: P, at least 2.
+          photos_per_person: K, at least 2. Of a person with fewer, some are drawn twice; augmentation tells them apart.
+          seed: The same gives the same batches.
+
+        Raises:
+          ValueError: If there are fewer than two people with two photos, or a batch would hold no triplet.
+        """
+        if people_per_batch < 2 or photos_per_person < 2:
+            raise ValueError("a batch needs two people with two photos each, or it holds no triplet")
+        order = np.argsort(people, kind="stable")
+        _, starts = np.unique(np.asarray(people)[order], return_index=True)
+        self._rows = [rows for rows in np.split(order, starts[1:]) if len(rows) > 1]
+        if len(self._rows) < 2:
+            raise ValueError("training needs two people with two photos each, at least")
+        self._count = min(people_per_batch, len(self._rows))
+        self._photos = photos_per_person
+        self._seed = seed
+        self._order = functools.lru_cache(maxsize=2)(self._shuffled)
+
+    @property
+    def people(self) -> int:
+        """People that are drawn."""
+        return len(self._rows)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches in which nobody comes twice."""
+        return len(self._rows) // self._count
+
+    def batch(self, step: int) -> np.ndarray:
+        """The photos of a step.
+
+        Args:
+          step: From 0.
+
+        Returns:
+          int64 [P K], row numbers, those of a person together.
+        """
+        epoch, place = divmod(step, self.steps_per_epoch)
+        rng = np.random.default_rng([self._seed, 1, step])
+        drawn = self._order(epoch)[place * self._count : (place + 1) * self._count]
+        return np.concatenate([self._photos_of(person, rng) for person in drawn])
+
+    def _shuffled(self, epoch: int) -> np.ndarray:
+        return np.random.default_rng([self._seed, 0, epoch]).permutation(len(self._rows))
+
+    def _photos_of(self, person: int, rng: np.random.Generator) -> np.ndarray:
+        rows = rng.permutation(self._rows[person])
+        return np.resize(rows, self._photos)  # repeats them in turn if there are too few
+
+
+def split_people(people: Sequence[int], share: float, seed: int) -> np.ndarray:
+    """Sets people aside, whole: no one is on both sides.
+
+    People with several photos and people with one are shared out alike, so that the part set aside has pairs of one
+    person however small it is.
+
+    Args:
+      people: Who is on each photo, [N].
+      share: Of the people, 0..1.
+      seed: The same gives the same people.
+
+    Returns:
+      bool [N], whether each photo's person is set aside.
+    """
+    found, counts = np.unique(people, return_counts=True)
+    rng = np.random.default_rng([seed, 2])
+    aside = [rng.permutation(found[kind])[: round(share * int(kind.sum()))] for kind in (counts > 1, counts == 1)]
+    return np.isin(people, np.concatenate(aside))

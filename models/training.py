@@ -1,0 +1,218 @@
+"""Trains an encoder's network with the triplet loss, a step at a time."""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from celebface.models import siamese
+from celebface.models.quiet_tensorflow import tf  # before Keras, which loads TensorFlow
+
+import keras  # isort: skip
+
+from celebface.models.facenet import standardised
+from celebface.models.networks import HEAD, NETWORKS
+from celebface.models.precision import check_precision
+from celebface.models.trainable_facenet import build_model, set_weights_by_name, weights_by_name
+from celebface.models.training_data import decode
+
+LAYERS = ("all", "last_block", "head")
+_EMBEDDED_TOGETHER = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig:
+    """How a network is trained.
+
+    Attributes:
+      architecture: One of `networks.NETWORKS`.
+      embedding_size: Length d of a vector.
+      layers: Which are trained: "all", the "last_block" and what follows it, or the "head", the dense layer alone.
+      mining: One of `siamese.MINERS`.
+      margin: alpha of the loss, in D.
+      learning_rate: Of Adam, after the warm-up; from there it falls to 0 at `max_steps` along a cosine.
+      warmup_steps: In which it rises from 0.
+      weight_decay: Share of a weight, times the learning rate, that is taken off at each step.
+      max_steps: Batches to learn from.
+      seed: Of the initial weights and of dropout.
+      precision: Of the arithmetic; weights are float32 in any case.
+    """
+
+    architecture: str
+    embedding_size: int
+    layers: str = "all"
+    mining: str = "semi_hard"
+    margin: float = siamese.MARGIN
+    learning_rate: float = 1e-3
+    warmup_steps: int = 100
+    weight_decay: float = 0.0
+    max_steps: int = 1000
+    seed: int = 0
+    precision: str = "float32"
+
+    def __post_init__(self) -> None:
+        check_precision(self.precision)
+        for name, value, known in (
+            ("architecture", self.architecture, NETWORKS),
+            ("layers", self.layers, LAYERS),
+            ("mining", self.mining, siamese.MINERS),
+        ):
+            if value not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}, not {value!r}")
+        if not 0 < self.margin <= 4:
+            raise ValueError(f"margin must lie in 0..4, where D lies, not {self.margin}")
+        if self.max_steps < 1 or self.learning_rate <= 0 or self.warmup_steps < 0 or self.weight_decay < 0:
+            raise ValueError("steps and learning rate must be positive, warm-up and weight decay not negative")
+
+
+@dataclasses.dataclass(frozen=True)
+class StepReport:
+    """What a step did.
+
+    Attributes:
+      loss: Mean over the triplets chosen.
+      triplets: How many were chosen.
+      learning_rate: It had.
+      active: See `siamese.BatchHealth`, also for the rest.
+      positive: Mean D of pairs of one person.
+      negative: Mean D of pairs of two people.
+      spread: Of the vectors.
+    """
+
+    loss: float
+    triplets: float
+    learning_rate: float
+    active: float
+    positive: float
+    negative: float
+    spread: float
+
+
+class Trainer:
+    """A network that learns. Its steps are deterministic: the same batches give the same weights."""
+
+    def __init__(self, config: TrainingConfig, weights: Mapping[str, np.ndarray] | None = None):
+        """Builds the network and the optimiser.
+
+        Sets TensorFlow and Keras to be deterministic, in this process from now on.
+
+        Args:
+          config: How it is trained.
+          weights: To start from, named "<layer>/<variable>"; None for random ones. Batch normalisation keeps the
+            statistics of given weights: a batch of a few people would replace them by its own.
+
+        Raises:
+          ValueError: If the weights do not fit.
+        """
+        keras.utils.set_random_seed(config.seed)
+        tf.config.experimental.enable_op_determinism()
+        self.config = config
+        self.side = NETWORKS[config.architecture].side
+        with _policy(config.precision):
+            self._model = build_model(config.embedding_size, config.architecture)
+        if weights is not None:
+            set_weights_by_name(self._model, weights)
+        self._own_statistics = weights is None
+        for layer in self._model.layers:
+            layer.trainable = _is_trained(layer.name, config)
+        decay = keras.optimizers.schedules.CosineDecay(
+            0.0 if config.warmup_steps else config.learning_rate,
+            max(1, config.max_steps - config.warmup_steps),
+            warmup_target=config.learning_rate if config.warmup_steps else None,
+            warmup_steps=config.warmup_steps,
+        )
+        self._optimizer = keras.optimizers.AdamW(decay, weight_decay=config.weight_decay, global_clipnorm=5.0)
+        self._optimizer.exclude_from_weight_decay(var_names=["beta", "bias"])
+        self._optimizer.build(self._model.trainable_variables)
+        self._learn = tf.function(self._one_step)
+        self._embed = tf.function(self._encode, reduce_retracing=True)
+
+    def step(self, faces: tf.Tensor, people: tf.Tensor) -> StepReport:
+        """Learns from a batch.
+
+        Args:
+          faces: float32 [N, side, side, 3], RGB, 0..255.
+          people: int64 [N], who is on each.
+
+        Raises:
+          FloatingPointError: If the loss is not finite.
+        """
+        rate = float(keras.ops.convert_to_numpy(self._optimizer.learning_rate))
+        loss, triplets, health = self._learn(faces, people)
+        if not np.isfinite(loss):
+            raise FloatingPointError("the loss is not finite: the learning rate is too high")
+        parts = (health.active, health.positive, health.negative, health.spread)
+        return StepReport(float(loss), float(triplets), rate, *(float(part) for part in parts))
+
+    def embed(self, crops: Sequence[bytes]) -> np.ndarray:
+        """Vectors of crops as they are, float32 [N, d], unit rows.
+
+        Args:
+          crops: JPEGs of 160 x 160 pixels.
+        """
+        vectors = [np.empty((0, self.config.embedding_size), np.float32)]
+        for start in range(0, len(crops), _EMBEDDED_TOGETHER):
+            vectors.append(self._embed(tf.constant(crops[start : start + _EMBEDDED_TOGETHER])).numpy())
+        return np.concatenate(vectors)
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """The network's weights by "<layer>/<variable>"."""
+        return weights_by_name(self._model)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """All that the next step depends on, but its batch."""
+        return {name: keras.ops.convert_to_numpy(variable) for name, variable in self._variables().items()}
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Goes back to a state.
+
+        Raises:
+          ValueError: If it is of another network or optimiser.
+        """
+        variables = self._variables()
+        if state.keys() != variables.keys():
+            raise ValueError("the state is of another network or optimiser")
+        for name, variable in variables.items():
+            variable.assign(state[name])
+
+    def _variables(self) -> dict[str, keras.Variable]:
+        return {
+            f"{owner}-{number:04d}": variable
+            for owner, variables in (("model", self._model.variables), ("optimizer", self._optimizer.variables))
+            for number, variable in enumerate(variables)
+        }
+
+    def _one_step(self, faces: tf.Tensor, people: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, siamese.BatchHealth]:
+        margin = self.config.margin
+        with tf.GradientTape() as tape:
+            output = self._model(tf.image.per_image_standardization(faces), training=self._own_statistics)
+            vectors = tf.math.l2_normalize(tf.cast(output, tf.float32), axis=1)
+            distances = siamese.squared_distances(vectors)
+            triplets = siamese.MINERS[self.config.mining](tf.stop_gradient(distances), people, margin)
+            loss = siamese.triplet_loss(distances, triplets, margin)
+        trained = self._model.trainable_variables
+        self._optimizer.apply(tape.gradient(loss, trained), trained)
+        return loss, tf.shape(triplets)[0], siamese.batch_health(vectors, distances, people, margin)
+
+    def _encode(self, jpegs: tf.Tensor) -> tf.Tensor:
+        crops = tf.map_fn(decode, jpegs, fn_output_signature=tf.uint8)
+        output = self._model(standardised(crops, self.side), training=False)
+        return tf.math.l2_normalize(tf.cast(output, tf.float32), axis=1)
+
+
+def _is_trained(layer: str, config: TrainingConfig) -> bool:
+    network = NETWORKS[config.architecture]
+    first = {"all": ("",), "last_block": (network.last_block, HEAD), "head": (HEAD,)}[config.layers]
+    return layer.startswith(first)
+
+
+@contextlib.contextmanager
+def _policy(precision: str) -> Iterator[None]:
+    """Layers that are made in the block compute in a precision."""
+    before = keras.mixed_precision.dtype_policy()
+    keras.mixed_precision.set_dtype_policy("mixed_bfloat16" if precision == "bfloat16" else "float32")
+    try:
+        yield
+    finally:
+        keras.mixed_precision.set_dtype_policy(before)

@@ -1,0 +1,128 @@
+"""The labelled faces that an encoder is trained on: crops of a folder's photos, or those that a gallery has."""
+
+import dataclasses
+import hashlib
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+from rich.progress import track
+
+from celebface.indexing import build, publish, schemas, storage
+from celebface.indexing.schemas import Reason, Status
+from celebface.models.faces import PhotoFaces, ReaderConfig
+from celebface.pipelines import terminal
+from celebface.pipelines.door import list_photos
+from celebface.pipelines.embedder import by_few
+from celebface.pipelines.photo_bytes import read_photo
+from celebface.transforms.files import UnreadableFile
+from celebface.transforms.folders import ListedFile
+from celebface.transforms.records import ItemRef, Outcome, Person, printable, rejected
+
+_STAGE = "crop"
+_SCHEMA = pa.schema([("identity", pa.string()), ("identity_id", pa.string()), ("crop_jpeg", pa.binary())])
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LabelledFaces:
+    """Faces, and who is on them.
+
+    Attributes:
+      crops: JPEGs of 160 x 160 pixels.
+      people: int64 [N], numbers of the people.
+      names: Of each number the person's name.
+    """
+
+    crops: list[bytes]
+    people: np.ndarray
+    names: list[str]
+
+    @staticmethod
+    def of(table: pa.Table) -> "LabelledFaces":
+        """Reads columns identity, identity_id and crop_jpeg; people are numbered in the order of their ids."""
+        ids, first, people = np.unique(
+            table["identity_id"].to_numpy().astype(str), return_index=True, return_inverse=True
+        )
+        names = table["identity"].take(first).to_pylist() if len(ids) else []
+        return LabelledFaces(table["crop_jpeg"].to_pylist(), people.astype(np.int64), names)
+
+    def part(self, chosen: np.ndarray) -> "LabelledFaces":
+        """Those of a mask, bool [N]; numbers stay."""
+        rows = np.flatnonzero(chosen)
+        return LabelledFaces([self.crops[row] for row in rows], self.people[rows], self.names)
+
+    @property
+    def digest(self) -> str:
+        """16 hex digits over all of it."""
+        digest = hashlib.sha256(self.people.tobytes())
+        for crop in self.crops:
+            digest.update(hashlib.sha256(crop).digest())
+        return digest.hexdigest()[:16]
+
+
+def of_gallery(gallery: str) -> LabelledFaces:
+    """The faces of a published gallery; what its audit quarantined is not among them.
+
+    Raises:
+      BadBundle: If there is no such gallery.
+      StorageError: If its store does not answer.
+    """
+    version = publish.find_version(gallery)
+    tables = [
+        pyarrow.parquet.read_table(storage.open_input(shard), columns=_SCHEMA.names)
+        for shard in build.face_shards(version)
+    ]
+    return LabelledFaces.of(pa.concat_tables(tables))
+
+
+def of_folder(folder: str, config: ReaderConfig, precision: str, ledger: str = "") -> LabelledFaces:
+    """Finds and cuts out the face of each photo of a folder of people, <name>/<photo>.jpg.
+
+    Args:
+      folder: Local path or URI in a store.
+      config: How photos become crops; one face of each photo is kept.
+      precision: Of the detector's arithmetic.
+      ledger: Where a Parquet file goes with a row for each photo; nowhere if empty.
+
+    Raises:
+      NoSuchSource: If there is no such folder, or no photo in it.
+      StorageError: If a store does not answer.
+    """
+    outcomes = list(_read(list_photos(folder), config, precision))
+    if ledger:
+        rows = pa.Table.from_pylist([outcome.ledger_row() for outcome in outcomes], schema=schemas.LEDGER)
+        with storage.open_output(ledger) as stream:
+            pyarrow.parquet.write_table(rows, stream)
+    return LabelledFaces.of(
+        pa.Table.from_pylist([dict(row) for outcome in outcomes for row in outcome.rows], schema=_SCHEMA)
+    )
+
+
+def _read(photos: Sequence[ListedFile], config: ReaderConfig, precision: str) -> Iterator[Outcome]:
+    from celebface.models import jpeg  # here, so that wrong usage does not wait for TensorFlow
+    from celebface.models.face_reader import FaceReader
+
+    reader = FaceReader(dataclasses.replace(config, one_face=True), precision)
+    for some in track(by_few(photos), "cropping faces", console=terminal.error_console(), transient=True):
+        refs, data = [], []
+        for file in some:
+            ref = ItemRef.of(file.uri, Person.of(printable(file.name)), revision=file.revision)
+            try:
+                if file.fault:
+                    raise UnreadableFile(file.fault, "")
+                photo = read_photo(file.uri)
+            except UnreadableFile as fault:
+                yield rejected(ref, _STAGE, fault.reason, str(fault))
+                continue
+            refs.append(dataclasses.replace(ref, content_sha256=hashlib.sha256(photo).hexdigest()))
+            data.append(photo)
+        for ref, found in zip(refs, reader.read(data), strict=True):
+            if not ref.person.name:
+                yield rejected(ref, _STAGE, Reason.NO_IDENTITY, "its name is of nobody")
+            elif isinstance(found, PhotoFaces):
+                crop = jpeg.encode_crop(found.faces[0].pixels)
+                row = {"identity": ref.person.name, "identity_id": ref.person.identity_id, "crop_jpeg": crop}
+                yield Outcome(ref, Status.DONE, _STAGE, faces=1, rows=[row])
+            else:
+                yield rejected(ref, _STAGE, Reason(found.reason), str(found))
