@@ -91,7 +91,7 @@ class Separation:
       accuracy: At it: the mean of the shares of genuine and of impostor pairs that are judged rightly.
       auc: Area under the ROC curve.
       eer: Equal error rate.
-      rank_one: As `rank_one`; NaN without probes.
+      rank_one: As `rank_one`; None without probes.
       probes: For it.
     """
 
@@ -104,7 +104,7 @@ class Separation:
     accuracy: float
     auc: float
     eer: float
-    rank_one: float
+    rank_one: float | None
     probes: int
 
 
@@ -144,7 +144,7 @@ def separation(
         accuracy=float(np.mean(distances[same] <= tau) + np.mean(distances[~same] > tau)) / 2,
         auc=area_under_curve(distances, same),
         eer=equal_error_rate(distances, same),
-        rank_one=share,
+        rank_one=share if probes else None,
         probes=probes,
     )
 

@@ -3,31 +3,10 @@
 What is drawn depends on a seed for each face alone, so that a run that goes on after a kill sees the same pixels.
 """
 
-import dataclasses
 from collections.abc import Callable
 
 from celebface.models.quiet_tensorflow import tf
-
-
-@dataclasses.dataclass(frozen=True)
-class Augmentation:
-    """How strongly crops are changed.
-
-    Attributes:
-      window: Least side of the part of the crop that is kept, as a share; it is scaled up to the whole.
-      colour: Brightness moves by this share of 255; contrast and saturation by this share of themselves.
-      grey: Share of faces without colour.
-      blur: Share of faces seen at half to a sixth of their pixels.
-      jpeg: Share of faces compressed anew, at qualities of 30 to 95.
-      erased: Share of faces of which a rectangle is grey.
-    """
-
-    window: float = 0.85
-    colour: float = 0.2
-    grey: float = 0.1
-    blur: float = 0.2
-    jpeg: float = 0.2
-    erased: float = 0.0
+from celebface.models.training_config import Augmentation
 
 
 def augment(crop: tf.Tensor, side: int, seed: tf.Tensor, how: Augmentation) -> tf.Tensor:

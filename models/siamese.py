@@ -18,8 +18,6 @@ from typing import NamedTuple
 
 from celebface.models.quiet_tensorflow import tf
 
-MARGIN = 0.2  # alpha of the paper
-
 Miner = Callable[[tf.Tensor, tf.Tensor, float], tf.Tensor]
 
 

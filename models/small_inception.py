@@ -22,14 +22,13 @@ def small_inception(layers: Layers, faces: Any, embedding_size: int) -> Any:
     Returns:
       [N, d], not normalised.
     """
-    x = layers.conv(faces, 32, 3, "Conv2d_1a_3x3", 2, "same")  # 40
-    x = layers.conv(x, 64, 3, "Conv2d_1b_3x3", 1, "same")
-    x = _reduction(layers, x, 64, "Mixed_2")  # 19
-    x = _block(layers, x, 32, "Block_2")
-    x = _reduction(layers, x, 96, "Mixed_3")  # 9
-    x = _block(layers, x, 48, "Block_3a")
-    x = _block(layers, x, 48, "Block_3b")
-    x = _reduction(layers, x, 128, "Mixed_4")  # 4
+    x = layers.conv(faces, 32, 3, "Conv2d_1a_3x3", 2, "same")  # 40 pixels a side
+    x = _reduction(layers, x, 64, "Mixed_2")  # 19 pixels, 96 channels
+    x = _block(layers, x, 24, "Block_2")
+    x = _reduction(layers, x, 96, "Mixed_3")  # 9 pixels, 192 channels
+    x = _block(layers, x, 40, "Block_3a")
+    x = _block(layers, x, 40, "Block_3b")
+    x = _reduction(layers, x, 128, "Mixed_4")  # 4 pixels, 320 channels
     x = _block(layers, x, 64, "Block_4")
     return layers.embed(x, embedding_size, "Bottleneck")
 

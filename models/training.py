@@ -13,57 +13,11 @@ import keras  # isort: skip
 
 from celebface.models.facenet import standardised
 from celebface.models.networks import HEAD, NETWORKS
-from celebface.models.precision import check_precision
 from celebface.models.trainable_facenet import build_model, set_weights_by_name, weights_by_name
+from celebface.models.training_config import TrainingConfig
 from celebface.models.training_data import decode
 
-LAYERS = ("all", "last_block", "head")
 _EMBEDDED_TOGETHER = 64
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainingConfig:
-    """How a network is trained.
-
-    Attributes:
-      architecture: One of `networks.NETWORKS`.
-      embedding_size: Length d of a vector.
-      layers: Which are trained: "all", the "last_block" and what follows it, or the "head", the dense layer alone.
-      mining: One of `siamese.MINERS`.
-      margin: alpha of the loss, in D.
-      learning_rate: Of Adam, after the warm-up; from there it falls to 0 at `max_steps` along a cosine.
-      warmup_steps: In which it rises from 0.
-      weight_decay: Share of a weight, times the learning rate, that is taken off at each step.
-      max_steps: Batches to learn from.
-      seed: Of the initial weights and of dropout.
-      precision: Of the arithmetic; weights are float32 in any case.
-    """
-
-    architecture: str
-    embedding_size: int
-    layers: str = "all"
-    mining: str = "semi_hard"
-    margin: float = siamese.MARGIN
-    learning_rate: float = 1e-3
-    warmup_steps: int = 100
-    weight_decay: float = 0.0
-    max_steps: int = 1000
-    seed: int = 0
-    precision: str = "float32"
-
-    def __post_init__(self) -> None:
-        check_precision(self.precision)
-        for name, value, known in (
-            ("architecture", self.architecture, NETWORKS),
-            ("layers", self.layers, LAYERS),
-            ("mining", self.mining, siamese.MINERS),
-        ):
-            if value not in known:
-                raise ValueError(f"{name} must be one of {', '.join(known)}, not {value!r}")
-        if not 0 < self.margin <= 4:
-            raise ValueError(f"margin must lie in 0..4, where D lies, not {self.margin}")
-        if self.max_steps < 1 or self.learning_rate <= 0 or self.warmup_steps < 0 or self.weight_decay < 0:
-            raise ValueError("steps and learning rate must be positive, warm-up and weight decay not negative")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,8 +79,8 @@ class Trainer:
         self._optimizer = keras.optimizers.AdamW(decay, weight_decay=config.weight_decay, global_clipnorm=5.0)
         self._optimizer.exclude_from_weight_decay(var_names=["beta", "bias"])
         self._optimizer.build(self._model.trainable_variables)
-        self._learn = tf.function(self._one_step)
-        self._embed = tf.function(self._encode, reduce_retracing=True)
+        self._learn = tf.function(self._one_step, autograph=False)
+        self._embed = tf.function(self._encode, reduce_retracing=True, autograph=False)
 
     def step(self, faces: tf.Tensor, people: tf.Tensor) -> StepReport:
         """Learns from a batch.

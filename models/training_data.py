@@ -4,10 +4,11 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from celebface.models.augmentation import Augmentation, augment
+from celebface.models.augmentation import augment
 from celebface.models.inception_resnet import INPUT_SIZE
 from celebface.models.quiet_tensorflow import tf
 from celebface.models.sampling import PeopleSampler
+from celebface.models.training_config import Augmentation
 
 
 def batches(

@@ -21,6 +21,7 @@ COMMANDS = {
     "galleries": "list, show, compare, check, roll back and clean up published galleries",
     "calibrate": "find thresholds for stated false match rates, of a gallery or by labelled pairs",
     "verify": "tell whether two photos show one person, or who of the enrolled is on a photo",
+    "train": "train an encoder with the triplet loss, and measure it before and after",
     "evaluate": "measure verification accuracy on labelled pairs (the LFW protocol)",
 }
 

@@ -2,17 +2,21 @@
 
 import dataclasses
 import hashlib
+import io
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet
+from PIL import Image
 from rich.progress import track
 
 from celebface.indexing import build, publish, schemas, storage
 from celebface.indexing.schemas import Reason, Status
 from celebface.models.faces import PhotoFaces, ReaderConfig
-from celebface.pipelines import terminal
+from celebface.pipelines import report, terminal
 from celebface.pipelines.door import list_photos
 from celebface.pipelines.embedder import by_few
 from celebface.pipelines.photo_bytes import read_photo
@@ -21,7 +25,8 @@ from celebface.transforms.folders import ListedFile
 from celebface.transforms.records import ItemRef, Outcome, Person, printable, rejected
 
 _STAGE = "crop"
-_SCHEMA = pa.schema([("identity", pa.string()), ("identity_id", pa.string()), ("crop_jpeg", pa.binary())])
+_COLUMNS = ["identity", "identity_id", "crop_jpeg"]
+_CACHED = pa.schema([*schemas.LEDGER, pa.field("crop_jpeg", pa.binary())])
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -52,6 +57,16 @@ class LabelledFaces:
         rows = np.flatnonzero(chosen)
         return LabelledFaces([self.crops[row] for row in rows], self.people[rows], self.names)
 
+    def pixels(self) -> np.ndarray:
+        """All crops, uint8 [N, 160, 160, 3], RGB."""
+        return np.stack([np.asarray(Image.open(io.BytesIO(crop)).convert("RGB")) for crop in self.crops])
+
+    def described(self) -> dict[str, Any]:
+        """How many there are, and of whom, for a person to read."""
+        people, counts = np.unique(self.people, return_counts=True)
+        names = {self.names[person]: int(count) for person, count in zip(people, counts, strict=True)}
+        return {"faces": len(self.crops), "people": len(people), "names": names}
+
     @property
     def digest(self) -> str:
         """16 hex digits over all of it."""
@@ -70,33 +85,41 @@ def of_gallery(gallery: str) -> LabelledFaces:
     """
     version = publish.find_version(gallery)
     tables = [
-        pyarrow.parquet.read_table(storage.open_input(shard), columns=_SCHEMA.names)
-        for shard in build.face_shards(version)
+        pyarrow.parquet.read_table(storage.open_input(shard), columns=_COLUMNS) for shard in build.face_shards(version)
     ]
     return LabelledFaces.of(pa.concat_tables(tables))
 
 
-def of_folder(folder: str, config: ReaderConfig, precision: str, ledger: str = "") -> LabelledFaces:
+def of_folder(folder: str, config: ReaderConfig, precision: str, cache: str) -> tuple[LabelledFaces, pa.Table]:
     """Finds and cuts out the face of each photo of a folder of people, <name>/<photo>.jpg.
 
     Args:
       folder: Local path or URI in a store.
       config: How photos become crops; one face of each photo is kept.
       precision: Of the detector's arithmetic.
-      ledger: Where a Parquet file goes with a row for each photo; nowhere if empty.
+      cache: Folder where the crops are kept: the same photos are not searched again.
+
+    Returns:
+      The faces, and the ledger.
 
     Raises:
       NoSuchSource: If there is no such folder, or no photo in it.
       StorageError: If a store does not answer.
     """
-    outcomes = list(_read(list_photos(folder), config, precision))
-    if ledger:
-        rows = pa.Table.from_pylist([outcome.ledger_row() for outcome in outcomes], schema=schemas.LEDGER)
-        with storage.open_output(ledger) as stream:
-            pyarrow.parquet.write_table(rows, stream)
-    return LabelledFaces.of(
-        pa.Table.from_pylist([dict(row) for outcome in outcomes for row in outcome.rows], schema=_SCHEMA)
-    )
+    photos = list_photos(folder)
+    kept = report.staging_folder(cache, [precision, report.as_json(config), [dataclasses.astuple(p) for p in photos]])
+    place = f"{kept}.parquet"
+    if not storage.exists(place):
+        rows = [_row(outcome) for outcome in _read(photos, config, precision)]
+        with storage.open_output(place) as stream:
+            pyarrow.parquet.write_table(pa.Table.from_pylist(rows, schema=_CACHED), stream)
+    table = pyarrow.parquet.read_table(storage.open_input(place))
+    return LabelledFaces.of(table.filter(pc.is_valid(table["crop_jpeg"]))), table.select(schemas.LEDGER.names)
+
+
+def _row(outcome: Outcome) -> dict[str, Any]:
+    """A photo's row of the ledger, and its crop if it has one."""
+    return outcome.ledger_row() | {"crop_jpeg": None} | dict(*outcome.rows)
 
 
 def _read(photos: Sequence[ListedFile], config: ReaderConfig, precision: str) -> Iterator[Outcome]:
@@ -122,7 +145,6 @@ def _read(photos: Sequence[ListedFile], config: ReaderConfig, precision: str) ->
                 yield rejected(ref, _STAGE, Reason.NO_IDENTITY, "its name is of nobody")
             elif isinstance(found, PhotoFaces):
                 crop = jpeg.encode_crop(found.faces[0].pixels)
-                row = {"identity": ref.person.name, "identity_id": ref.person.identity_id, "crop_jpeg": crop}
-                yield Outcome(ref, Status.DONE, _STAGE, faces=1, rows=[row])
+                yield Outcome(ref, Status.DONE, _STAGE, faces=1, rows=[{"crop_jpeg": crop}])
             else:
                 yield rejected(ref, _STAGE, Reason(found.reason), str(found))

@@ -122,10 +122,10 @@ def score(measured: Mapping[str, Any], far: float) -> tuple[float, float]:
     return rate["true_match_rate"], measured["auc"]
 
 
-def measure(vectors: np.ndarray, faces: LabelledFaces, far: float) -> dict[str, Any]:
+def measure(vectors: np.ndarray, people: np.ndarray, far: float) -> dict[str, Any]:
     """The `Separation` of some people's vectors, with the rate that decides among its rates."""
     rates = sorted({*FALSE_MATCH_RATES, far}, reverse=True)
-    return dataclasses.asdict(verification.separation(vectors, faces.people, rates))
+    return dataclasses.asdict(verification.separation(vectors, people, rates))
 
 
 def warning(history: History, margin: float) -> str:
@@ -154,7 +154,7 @@ def _is_over(history: History, config: RunConfig) -> bool:
 
 def _evaluate(trainer: "Trainer", validation: LabelledFaces, history: History, config: RunConfig, folder: str) -> None:
     """Measures the network as it is, and leaves a checkpoint, with its weights beside it if they are the best."""
-    measured = measure(trainer.embed(validation.crops), validation, config.far)
+    measured = measure(trainer.embed(validation.crops), validation.people, config.far)
     best = {entry["step"]: entry for entry in history.evaluations}.get(history.best)
     history.evaluations.append({"step": history.done, **measured})
     if best is None or score(measured, config.far) > score(best, config.far):

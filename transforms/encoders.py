@@ -21,7 +21,7 @@ def load_card(uri: str) -> EncoderCard:
     Raises:
       BadEncoder: If there is none, or it cannot be used.
     """
-    return _read_encoder(uri)[0]
+    return read_encoder(uri)[0]
 
 
 def load_encoder(uri: str, precision: str) -> "FaceEncoder":
@@ -36,14 +36,22 @@ def load_encoder(uri: str, precision: str) -> "FaceEncoder":
     """
     from celebface.models.facenet import FaceEncoder  # here, so that the driver does not load TensorFlow
 
-    card, weights = _read_encoder(uri)
+    card, weights = read_encoder(uri)
     try:
         return FaceEncoder(weights, card.embedding_size, precision, card.architecture)
     except ValueError as error:
         raise BadEncoder(f"the encoder at {uri} does not fit its network: {error}") from error
 
 
-def _read_encoder(uri: str) -> tuple[EncoderCard, dict[str, np.ndarray]]:
+def read_encoder(uri: str) -> tuple[EncoderCard, dict[str, np.ndarray]]:
+    """Reads an encoder's card and weights.
+
+    Args:
+      uri: As for `load_card`.
+
+    Raises:
+      BadEncoder: If there is none, or it cannot be used.
+    """
     folder = uri.removesuffix(f"/{encoder_card.CARD_NAME}")
     try:
         card = EncoderCard.from_json(storage.read_bytes(storage.join(folder, encoder_card.CARD_NAME)))
