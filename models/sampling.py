@@ -1,7 +1,6 @@
 """Which faces a training batch holds: P people with K photos each, as a function of the seed and the step alone."""
 
 import functools
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -13,11 +12,11 @@ class PeopleSampler:
     divide their number waits for the next. People with one photo have no pair: they are not drawn.
     """
 
-    def __init__(self, people: Sequence[int], people_per_batch: int, photos_per_person: int, seed: int):
+    def __init__(self, people: np.ndarray, people_per_batch: int, photos_per_person: int, seed: int):
         """Sorts the photos by person.
 
         Args:
-          people: Who is on each photo, [N].
+          people: Who is on each photo, int [N].
           people_per_batch: P, at least 2.
           photos_per_person: K, at least 2. Of a person with fewer, some are drawn twice; augmentation tells them apart.
           seed: The same gives the same batches.
@@ -28,7 +27,7 @@ class PeopleSampler:
         if people_per_batch < 2 or photos_per_person < 2:
             raise ValueError("a batch needs two people with two photos each, or it holds no triplet")
         order = np.argsort(people, kind="stable")
-        _, starts = np.unique(np.asarray(people)[order], return_index=True)
+        _, starts = np.unique(people[order], return_index=True)
         self._rows = [rows for rows in np.split(order, starts[1:]) if len(rows) > 1]
         if len(self._rows) < 2:
             raise ValueError("training needs two people with two photos each, at least")
@@ -69,14 +68,14 @@ class PeopleSampler:
         return np.resize(rows, self._photos)  # repeats them in turn if there are too few
 
 
-def split_people(people: Sequence[int], share: float, seed: int) -> np.ndarray:
+def split_people(people: np.ndarray, share: float, seed: int) -> np.ndarray:
     """Sets people aside, whole: no one is on both sides.
 
     People with several photos and people with one are shared out alike, so that the part set aside has pairs of one
     person however small it is.
 
     Args:
-      people: Who is on each photo, [N].
+      people: Who is on each photo, int [N].
       share: Of the people, 0..1.
       seed: The same gives the same people.
 

@@ -156,7 +156,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--gallery",
         metavar="PLACE",
-        help="a published gallery, <root>/<name> or <root>/<name>/<version>: its crops, less what its audit quarantined",
+        help="a published gallery, <root>/<name> or <root>/<name>/<version>: the crops of its faces",
     )
     parser.add_argument("--output", required=True, metavar="FOLDER", help="where the encoder goes")
     parser.add_argument(

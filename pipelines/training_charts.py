@@ -70,7 +70,7 @@ def _draw_validation(axes: "Axes", history: History) -> None:
         rates = [entry["rates"][place] for entry in history.evaluations if place < len(entry["rates"])]
         if rates:
             label = f"VAL at FAR {rates[0]['false_match_rate']:g}"
-            values = [rate["true_match_rate"] for rate in rates]
+            values = np.array([rate["true_match_rate"] for rate in rates])
             axes.plot(steps, values, color=_POSITIVE, linestyle=style, marker="o", markersize=3, label=label)
     for column, colour, label in (("accuracy", _FIRST, "accuracy, all pairs"), ("rank_one", _SECOND, "rank-1")):
         values = np.array([entry[column] for entry in history.evaluations], float)  # None becomes NaN, a gap
@@ -88,22 +88,23 @@ def write_events(history: History, folder: str) -> None:
     """
     from celebface.models.quiet_tensorflow import tf  # here, as the command has it by now
 
-    storage.delete_tree(folder)
+    columns = {f"train/{name}": values for name, values in history.steps.items()}
+    points = [
+        (step, dict(zip(columns, row, strict=True))) for step, row in enumerate(zip(*columns.values(), strict=True), 1)
+    ]
+    points += [(entry["step"], _scalars(entry)) for entry in history.evaluations]
     with tempfile.TemporaryDirectory(prefix="celebface-") as scratch:
-        writer = tf.summary.create_file_writer(scratch)
-        with writer.as_default():
-            for column, values in history.steps.items():
-                for step, value in enumerate(values, 1):
-                    tf.summary.scalar(f"train/{column}", value, step)
-            for entry in history.evaluations:
-                for name, value in _scalars(entry).items():
-                    tf.summary.scalar(f"validation/{name}", value, entry["step"])
-        writer.close()
-        for path in pathlib.Path(scratch).iterdir():
-            storage.copy_file(str(path), storage.join(folder, path.name))
+        path = pathlib.Path(scratch) / "events.out.tfevents.celebface"
+        with tf.io.TFRecordWriter(str(path)) as writer:  # tf.summary would need the whole of TensorBoard
+            writer.write(tf.compat.v1.Event(file_version="brain.Event:2").SerializeToString())
+            for step, scalars in points:
+                values = [tf.compat.v1.Summary.Value(tag=name, simple_value=value) for name, value in scalars.items()]
+                event = tf.compat.v1.Event(step=step, summary=tf.compat.v1.Summary(value=values))
+                writer.write(event.SerializeToString())
+        storage.copy_file(str(path), storage.join(folder, path.name))
 
 
 def _scalars(entry: Mapping[str, Any]) -> dict[str, float]:
-    rates = {f"VAL at FAR {rate['false_match_rate']:g}": rate["true_match_rate"] for rate in entry["rates"]}
-    others = {name: entry[name] for name in ("accuracy", "auc", "eer", "rank_one") if entry[name] is not None}
-    return rates | others
+    values = {f"VAL at FAR {rate['false_match_rate']:g}": rate["true_match_rate"] for rate in entry["rates"]}
+    values |= {name: entry[name] for name in ("accuracy", "auc", "eer", "rank_one")}
+    return {f"validation/{name}": value for name, value in values.items() if value is not None}

@@ -64,8 +64,8 @@ class LabelledFaces:
     def described(self) -> dict[str, Any]:
         """How many there are, and of whom, for a person to read."""
         people, counts = np.unique(self.people, return_counts=True)
-        names = {self.names[person]: int(count) for person, count in zip(people, counts, strict=True)}
-        return {"faces": len(self.crops), "people": len(people), "names": names}
+        each = [[self.names[person], int(count)] for person, count in zip(people, counts, strict=True)]
+        return {"faces": len(self.crops), "people": len(people), "faces_of_people": each}
 
     @property
     def digest(self) -> str:
