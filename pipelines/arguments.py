@@ -421,3 +421,8 @@ def positive(text: str) -> int:
     if value < 1:
         raise ValueError(text)
     return value
+
+
+def counts(text: str) -> tuple[int, ...]:
+    """Whole numbers above 0, commas between, for argparse: each once, from the least."""
+    return tuple(sorted({positive(part) for part in text.split(",")}))

@@ -56,7 +56,7 @@ def main(argv: Sequence[str]) -> int:
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = Parser("calibrate", __doc__, _EXAMPLES)
     parser.add_argument("--gallery", metavar="FOLDER", help="<root>/<name>, or <root>/<name>/<version>")
-    labelled_pairs.add_flags(parser, required=False)
+    labelled_pairs.add_flags(parser, images_required=False)
     parser.add_argument(
         "--people", type=arguments.positive, metavar="N", help="with --pairs: also the rates against a gallery of N"
     )

@@ -1,21 +1,19 @@
 """Charts of a calibration: how near strangers and known people come, and what each threshold lets pass and misses."""
 
-import io
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from celebface.indexing.calibration import Calibration, OperatingPoint, Trials
+from celebface.pipelines import figures
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe and Ito's colours, which the colour-blind can tell apart.
-_STRANGERS, _KNOWN, _POINTS = "#D55E00", "#0072B2", "#222222"
+_STRANGERS, _KNOWN, _POINTS = figures.ORANGE, figures.BLUE, figures.BLACK
 _BIN = 0.05  # of D
 _SMALLEST_RATE = 1e-4  # shown
 _SMALLEST_MISS = 1e-2  # shown; what is less, also none, stands there
-_STYLE: dict[Any, Any] = {"svg.hashsalt": "celebface", "svg.fonttype": "none", "font.size": 9, "axes.titlesize": 10}
 
 
 def draw(calibration: Calibration) -> tuple[bytes, bytes]:
@@ -25,22 +23,15 @@ def draw(calibration: Calibration) -> tuple[bytes, bytes]:
       A PNG of 1800 x 750 pixels, and an SVG; the same calibration gives the same bytes.
     """
     import matplotlib  # here, as it takes a second to load
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(figures.STYLE):
         figure = Figure(figsize=(12, 5), layout="constrained")
         left, right = figure.subplots(1, 2)
         points = calibration.operating_points
         _draw_distributions(left, calibration, points)
         _draw_trade_off(right, calibration, points)
-        png, svg = io.BytesIO(), io.BytesIO()
-        FigureCanvasAgg(figure)
-        figure.savefig(png, format="png", dpi=150, metadata={"Software": None})
-        FigureCanvasSVG(figure)
-        figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
-    return png.getvalue(), svg.getvalue()
+        return figures.png(figure), figures.svg(figure)
 
 
 def _draw_distributions(axes: "Axes", calibration: Calibration, points: list[OperatingPoint]) -> None:
@@ -109,7 +100,7 @@ def _draw_trade_off(axes: "Axes", calibration: Calibration, points: list[Operati
     axes.set(xlabel="strangers given match (%)", ylabel="known people not given match (%; 1 is 1 or less)")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter("{x:g}")
-    axes.grid(which="both", color="#DDDDDD", linewidth=0.5)
+    axes.grid(which="both", color=figures.GRID, linewidth=0.5)
     axes.legend(loc="upper right")
 
 

@@ -22,7 +22,7 @@ COMMANDS = {
     "calibrate": "find thresholds for stated false match rates, of a gallery or by labelled pairs",
     "verify": "tell whether two photos show one person, or who of the enrolled is on a photo",
     "train": "train an encoder with the triplet loss, and measure it before and after",
-    "evaluate": "measure verification accuracy on labelled pairs (the LFW protocol)",
+    "evaluate": "measure accuracy on labelled pairs (the LFW protocol), and by how many photos people are enrolled",
 }
 
 _MODULES = {"report": "album_report"}  # report.py is what any run leaves; others are called as their command is

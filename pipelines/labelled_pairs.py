@@ -9,27 +9,31 @@ from collections.abc import Sequence
 import numpy as np
 from rich.progress import track
 
+from celebface.indexing.schemas import Reason
 from celebface.pipelines import arguments, terminal
 from celebface.pipelines.arguments import UsageError
 from celebface.pipelines.embedder import EVERY_FACE, EmbeddedFaces, by_few, load_embedder
 from celebface.pipelines.text import complain
+from celebface.transforms import folders
 from celebface.transforms.files import MAX_BYTES, UnreadableFile, read_file
-from celebface.transforms.folders import PHOTO_SUFFIXES
 
 _NUMBERED = re.compile(r"(?P<name>.+)_(?P<number>\d+)")
 
 Photos = dict[tuple[str, int], pathlib.Path]  # by person and number
 
 
-def add_flags(parser: argparse.ArgumentParser, required: bool) -> None:
+def add_flags(parser: argparse.ArgumentParser, images_required: bool) -> None:
     """--images and --pairs."""
     parser.add_argument(
-        "--images", type=pathlib.Path, required=required, metavar="FOLDER", help="photos as <person>/<person>_0001.jpg"
+        "--images",
+        type=pathlib.Path,
+        required=images_required,
+        metavar="FOLDER",
+        help="photos as <person>/<person>_0001.jpg",
     )
     parser.add_argument(
         "--pairs",
         type=pathlib.Path,
-        required=required,
         metavar="FILE",
         help="lines 'name i j' (one person) and 'name i name j' (two), tabs between",
     )
@@ -101,9 +105,15 @@ def find_photos(folder: pathlib.Path) -> Photos:
     photos = {}
     for path in sorted(folder.glob("*/*")):
         named = _NUMBERED.fullmatch(path.stem)
-        if named and path.suffix.lower() in PHOTO_SUFFIXES:
+        if named and path.suffix.lower() in folders.PHOTO_SUFFIXES:
             photos[path.parent.name, int(named["number"])] = path
     return photos
+
+
+def find_people(folder: pathlib.Path) -> list[tuple[str, pathlib.Path]]:
+    """All photos of a folder with the person on each, <person>/...jpg or <person>.jpg, whatever they are called."""
+    listed = folders.list_folder(str(folder), str(folder), (), ())
+    return [(file.name, pathlib.Path(file.uri)) for file in listed if file.fault != Reason.UNSUPPORTED_TYPE]
 
 
 def read_files(images: pathlib.Path, pairs: pathlib.Path, folds: int) -> tuple[Photos, list[Pair]]:

@@ -1,6 +1,5 @@
 """Pictures and logs of a training run: curves to look at, and events for TensorBoard."""
 
-import io
 import pathlib
 import tempfile
 from collections.abc import Mapping
@@ -9,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from celebface.indexing import storage
+from celebface.pipelines import figures
 from celebface.pipelines.training_run import History
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe and Ito's colours, which the colour-blind can tell apart.
-_LOSS, _POSITIVE, _NEGATIVE, _FIRST, _SECOND = "#222222", "#0072B2", "#D55E00", "#009E73", "#CC79A7"
-_STYLE: dict[Any, Any] = {"font.size": 9, "axes.titlesize": 10, "axes.grid": True, "grid.color": "#DDDDDD"}
+_LOSS, _POSITIVE, _NEGATIVE = figures.BLACK, figures.BLUE, figures.ORANGE
+_FIRST, _SECOND = figures.GREEN, figures.PURPLE
+_STYLE = {**figures.STYLE, "axes.grid": True, "grid.color": figures.GRID}
 _SMOOTHED = 40  # parts of the run that a curve is averaged over
 
 
@@ -27,7 +27,6 @@ def draw(history: History, margin: float) -> bytes:
       A PNG of 1800 x 1200 pixels.
     """
     import matplotlib  # here, as it takes a second to load
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(_STYLE):
@@ -46,10 +45,7 @@ def draw(history: History, margin: float) -> bytes:
         for axes in (loss, distances, health, validation):
             axes.set_xlabel("steps")
             axes.legend(loc="best", frameon=False)
-        png = io.BytesIO()
-        FigureCanvasAgg(figure)
-        figure.savefig(png, format="png", dpi=150, metadata={"Software": None})
-    return png.getvalue()
+        return figures.png(figure)
 
 
 def _curve(axes: "Axes", history: History, column: str, colour: str, label: str) -> None:
@@ -76,7 +72,7 @@ def _draw_validation(axes: "Axes", history: History) -> None:
         values = np.array([entry[column] for entry in history.evaluations], float)  # None becomes NaN, a gap
         axes.plot(steps, values, color=colour, marker="o", markersize=3, label=label)
     axes.axvline(history.best, color=_LOSS, linestyle=":", label=f"kept: step {history.best}")
-    axes.set(title="People who are not trained on (shares)", ylim=(None, 1.02))
+    axes.set(title="People who are not trained on (shares)", ylim=(None, 1.005))
 
 
 def write_events(history: History, folder: str) -> None:

@@ -51,7 +51,23 @@ WRONG = {
     "tau that is no number": "evaluate --images {tmp} --pairs {tmp}/pairs.txt --tau nan",
     "beam flag with a bad value": "match {tmp}/one --direct_num_workers many",
     "no pairs file": "evaluate --images {tmp} --pairs {tmp}/nowhere",
-    "missing required flag": "evaluate --images {tmp}",
+    "missing required flag": "evaluate --pairs {tmp}/pairs.txt",
+    "nothing to evaluate": "evaluate --images {tmp}",
+    "nobody enrolled by no photo": "evaluate --images {tmp} --enrolled 1,0",
+    "enrolled photos that are no numbers": "evaluate --images {tmp} --enrolled 1,,2",
+    "enrolled photos of nowhere": "evaluate --images {tmp}/nowhere --enrolled 1",
+    "too few photos to enrol and probe": "evaluate --images {tmp}/people --enrolled 1,2",
+    "chart of pairs": "evaluate --images {tmp} --pairs {tmp}/pairs.txt --chart {tmp}/c.png",
+    "chart of a kind that is not drawn": "evaluate --images {tmp}/people --enrolled 1 --chart {tmp}/c.jpg",
+    "chart without a name": "evaluate --images {tmp}/people --enrolled 1 --chart ''",
+    "chart in no folder": "evaluate --images {tmp}/people --enrolled 1 --chart {tmp}/nowhere/c.png",
+    "chart in a folder's place": "evaluate --images {tmp}/people --enrolled 1 --chart {tmp}/folder.png",
+    "chart among the photos": "evaluate --images {tmp}/people --enrolled 1 --chart {tmp}/people/c.png",
+    "chart where nothing can be written": "evaluate --images {tmp}/people --enrolled 1 --chart /proc/c.png",
+    "seed of pairs": "evaluate --images {tmp} --pairs {tmp}/pairs.txt --seed 3",
+    "seed that is none": "evaluate --images {tmp}/people --enrolled 1 --seed x",
+    "threshold without pairs": "evaluate --images {tmp}/people --enrolled 1 --tau 1",
+    "folds without pairs": "evaluate --images {tmp}/people --enrolled 1 --folds 2",
     "wrong archive": "fetch-models --cache {tmp}/cache --archive {tmp}/one/x.jpg",
     "nobody named who asks the web": "build-gallery --source {tmp}/people.csv",
     "contact that cannot be sent": "build-gallery --source {tmp}/people.csv --contact jürgen@example.org",
@@ -103,6 +119,10 @@ def test_wrong_usage_is_one_line_and_exit_2(command, tmp_path, capsys, monkeypat
     (tmp_path / "empty").mkdir()
     (tmp_path / "one").mkdir()
     (tmp_path / "one" / "x.jpg").write_bytes(b"x")
+    (tmp_path / "folder.png").mkdir()
+    for photo in ("Ann/a.jpg", "Ann/b.jpg", "Ann/c.jpg", "Bob/x.jpg", "Bob/y.jpg"):
+        (tmp_path / "people" / photo).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "people" / photo).write_bytes(b"x")
     (tmp_path / "pairs.txt").write_text("A\t1\t2\nA\t1\tB\t2\n")
     (tmp_path / "people.csv").write_text("name,url\nAnn,https://photos.test/1.jpg\n")
     try:

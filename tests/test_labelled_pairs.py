@@ -40,3 +40,20 @@ def test_photos_are_found_by_person_and_number(tmp_path):
         ("Ann_Lee", 1): "Ann_Lee_0001.jpg",
         ("Ann_Lee", 12): "Ann_Lee_12.PNG",
     }
+
+
+def test_people_are_found_whatever_their_photos_are_called(tmp_path):
+    for name in ("Ann Lee/holiday.jpg", "Ann Lee/2019/x.PNG", "Ann Lee/notes.txt", "Bob.webp", "Cid_0001/Bob_2.jpg"):
+        (tmp_path / "people" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "people" / name).write_bytes(b"")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "1.jpg").write_bytes(b"")
+    (tmp_path / "people" / "Dan").symlink_to(tmp_path / "elsewhere")
+    found = labelled_pairs.find_people(tmp_path / "people")
+    assert [(name, str(path.relative_to(tmp_path / "people"))) for name, path in found] == [
+        ("Ann Lee", "Ann Lee/2019/x.PNG"),
+        ("Ann Lee", "Ann Lee/holiday.jpg"),
+        ("Bob", "Bob.webp"),
+        ("Cid_0001", "Cid_0001/Bob_2.jpg"),
+        ("Dan", "Dan/1.jpg"),
+    ]
