@@ -9,10 +9,12 @@ class PeopleSampler:
     """Draws batches of P people with K photos each; what a step gets does not depend on the steps before it.
 
     In an epoch each person with two photos or more comes once, in an order of its own; who is left over when P does not
-    divide their number waits for the next. People with one photo have no pair: they are not drawn.
+    divide their number waits for the next. People with one photo have no pair; some are drawn as negatives.
     """
 
-    def __init__(self, people: np.ndarray, people_per_batch: int, photos_per_person: int, seed: int):
+    def __init__(
+        self, people: np.ndarray, people_per_batch: int, photos_per_person: int, seed: int, singles_per_batch: int = 0
+    ):
         """Sorts the photos by person.
 
         Args:
@@ -20,6 +22,7 @@ class PeopleSampler:
           people_per_batch: P, at least 2.
           photos_per_person: K, at least 2. Of a person with fewer, some are drawn twice; augmentation tells them apart.
           seed: The same gives the same batches.
+          singles_per_batch: People with one photo that are added.
 
         Raises:
           ValueError: If there are fewer than two people with two photos, or a batch would hold no triplet.
@@ -28,11 +31,14 @@ class PeopleSampler:
             raise ValueError("a batch needs two people with two photos each, or it holds no triplet")
         order = np.argsort(people, kind="stable")
         _, starts = np.unique(people[order], return_index=True)
-        self._rows = [rows for rows in np.split(order, starts[1:]) if len(rows) > 1]
+        rows_of_people = np.split(order, starts[1:])
+        self._rows = [rows for rows in rows_of_people if len(rows) > 1]
+        self._singles = np.array([rows[0] for rows in rows_of_people if len(rows) == 1], np.int64)
         if len(self._rows) < 2:
             raise ValueError("training needs two people with two photos each, at least")
         self._count = min(people_per_batch, len(self._rows))
         self._photos = photos_per_person
+        self._drawn_singles = min(singles_per_batch, len(self._singles))
         self._seed = seed
         self._order = functools.lru_cache(maxsize=2)(self._shuffled)
 
@@ -53,12 +59,13 @@ class PeopleSampler:
           step: From 0.
 
         Returns:
-          int64 [P K], row numbers, those of a person together.
+          int64 [P K + S], row numbers, those of a person together, those of people with one photo last.
         """
         epoch, place = divmod(step, self.steps_per_epoch)
         rng = np.random.default_rng([self._seed, 1, step])
         drawn = self._order(epoch)[place * self._count : (place + 1) * self._count]
-        return np.concatenate([self._photos_of(person, rng) for person in drawn])
+        alone = rng.choice(self._singles, self._drawn_singles, replace=False)
+        return np.concatenate([*(self._photos_of(person, rng) for person in drawn), alone])
 
     def _shuffled(self, epoch: int) -> np.ndarray:
         return np.random.default_rng([self._seed, 0, epoch]).permutation(len(self._rows))

@@ -12,12 +12,12 @@ from celebface.models.quiet_tensorflow import tf  # before Keras, which loads Te
 import keras  # isort: skip
 
 from celebface.models.facenet import standardised
-from celebface.models.networks import HEAD, NETWORKS
+from celebface.models.networks import HEAD, NETWORKS, OFFSET, POOLING
 from celebface.models.trainable_facenet import build_model, set_weights_by_name, weights_by_name
 from celebface.models.training_config import TrainingConfig
 from celebface.models.training_data import decode
 
-_EMBEDDED_TOGETHER = 64
+_TOGETHER = 64  # faces that are looked at at once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +68,7 @@ class Trainer:
         if weights is not None:
             set_weights_by_name(self._model, weights)
         self._own_statistics = weights is None
+        self.frozen = config.layers in ("head", "offset")
         for layer in self._model.layers:
             layer.trainable = _is_trained(layer.name, config)
         decay = keras.optimizers.schedules.CosineDecay(
@@ -79,14 +80,15 @@ class Trainer:
         self._optimizer = keras.optimizers.AdamW(decay, weight_decay=config.weight_decay, global_clipnorm=5.0)
         self._optimizer.exclude_from_weight_decay(var_names=["beta", "bias"])
         self._optimizer.build(self._model.trainable_variables)
+        self._trunk, self._learner = self._cut() if self.frozen else (self._model, self._model)
         self._learn = tf.function(self._one_step, autograph=False)
-        self._embed = tf.function(self._encode, reduce_retracing=True, autograph=False)
+        self._look = tf.function(self._seen, reduce_retracing=True, autograph=False)
 
     def step(self, faces: tf.Tensor, people: tf.Tensor) -> StepReport:
         """Learns from a batch.
 
         Args:
-          faces: float32 [N, side, side, 3], RGB, 0..255.
+          faces: float32 [N, side, side, 3], RGB, 0..255; with a frozen trunk its `features`, float32 [N, F].
           people: int64 [N], who is on each.
 
         Raises:
@@ -96,19 +98,26 @@ class Trainer:
         loss, triplets, health = self._learn(faces, people)
         if not np.isfinite(loss):
             raise FloatingPointError("the loss is not finite: the learning rate is too high")
-        parts = (health.active, health.positive, health.negative, health.spread)
-        return StepReport(float(loss), float(triplets), rate, *(float(part) for part in parts))
+        return StepReport(float(loss), float(triplets), rate, *(float(part) for part in health))
 
-    def embed(self, crops: Sequence[bytes]) -> np.ndarray:
-        """Vectors of crops as they are, float32 [N, d], unit rows.
+    def features(self, crops: Sequence[bytes]) -> np.ndarray:
+        """What the network makes of crops as they are, up to what is trained if the trunk is frozen, float32 [N, F].
 
         Args:
           crops: JPEGs of 160 x 160 pixels.
         """
-        vectors = [np.empty((0, self.config.embedding_size), np.float32)]
-        for start in range(0, len(crops), _EMBEDDED_TOGETHER):
-            vectors.append(self._embed(tf.constant(crops[start : start + _EMBEDDED_TOGETHER])).numpy())
-        return np.concatenate(vectors)
+        parts = [crops[start : start + _TOGETHER] for start in range(0, len(crops), _TOGETHER)]
+        return np.concatenate([self._look(tf.constant(part)).numpy() for part in parts])
+
+    def embed(self, faces: Sequence[bytes] | np.ndarray) -> np.ndarray:
+        """Vectors of faces as they are, float32 [N, d], unit rows.
+
+        Args:
+          faces: JPEGs of 160 x 160 pixels; with a frozen trunk its `features`.
+        """
+        if isinstance(faces, np.ndarray):
+            return _unit(self._learner(tf.constant(faces), training=False)).numpy()
+        return _unit(self.features(faces)).numpy()
 
     def weights(self) -> dict[str, np.ndarray]:
         """The network's weights by "<layer>/<variable>"."""
@@ -139,9 +148,9 @@ class Trainer:
 
     def _one_step(self, faces: tf.Tensor, people: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, siamese.BatchHealth]:
         margin = self.config.margin
+        inputs = faces if self.frozen else tf.image.per_image_standardization(faces)
         with tf.GradientTape() as tape:
-            output = self._model(tf.image.per_image_standardization(faces), training=self._own_statistics)
-            vectors = tf.math.l2_normalize(tf.cast(output, tf.float32), axis=1)
+            vectors = _unit(self._learner(inputs, training=self._own_statistics))
             distances = siamese.squared_distances(vectors)
             triplets = siamese.MINERS[self.config.mining](tf.stop_gradient(distances), people, margin)
             loss = siamese.triplet_loss(distances, triplets, margin)
@@ -149,16 +158,24 @@ class Trainer:
         self._optimizer.apply(tape.gradient(loss, trained), trained)
         return loss, tf.shape(triplets)[0], siamese.batch_health(vectors, distances, people, margin)
 
-    def _encode(self, jpegs: tf.Tensor) -> tf.Tensor:
+    def _cut(self) -> tuple[keras.Model, keras.Model]:
+        """The network before its head, and the head, which share its weights."""
+        pooled = self._model.get_layer(POOLING).output
+        return keras.Model(self._model.input, pooled), keras.Model(pooled, self._model.output)
+
+    def _seen(self, jpegs: tf.Tensor) -> tf.Tensor:
         crops = tf.map_fn(decode, jpegs, fn_output_signature=tf.uint8)
-        output = self._model(standardised(crops, self.side), training=False)
-        return tf.math.l2_normalize(tf.cast(output, tf.float32), axis=1)
+        return tf.cast(self._trunk(standardised(crops, self.side), training=False), tf.float32)
+
+
+def _unit(outputs: tf.Tensor) -> tf.Tensor:
+    return tf.math.l2_normalize(tf.cast(outputs, tf.float32), axis=1)
 
 
 def _is_trained(layer: str, config: TrainingConfig) -> bool:
     network = NETWORKS[config.architecture]
-    first = {"all": ("",), "last_block": (network.last_block, HEAD), "head": (HEAD,)}[config.layers]
-    return layer.startswith(first)
+    first = {"all": ("",), "last_block": (network.last_block, HEAD), "head": (HEAD,), "offset": (OFFSET,)}
+    return layer.startswith(first[config.layers])
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ from celebface.models.networks import NETWORKS
 from celebface.models.precision import check_precision
 
 MARGIN = 0.2  # alpha of the FaceNet paper
-LAYERS = ("all", "last_block", "head")
+LAYERS = ("all", "last_block", "head", "offset")
 MINING = ("batch_all", "batch_hard", "semi_hard")  # see `siamese`
 
 
@@ -17,7 +17,8 @@ class TrainingConfig:
     Attributes:
       architecture: One of `networks.NETWORKS`.
       embedding_size: Length d of a vector.
-      layers: Which are trained: "all", the "last_block" and what follows it, or the "head", the dense layer alone.
+      layers: Which are trained: "all"; the "last_block" and what follows it; the "head", the dense layer that makes
+        the vector; or its "offset" alone, d numbers that are added to every vector before it is put on the sphere.
       mining: One of `MINING`.
       margin: alpha of the loss, in D.
       learning_rate: Of Adam, after the warm-up; from there it falls to 0 at `max_steps` along a cosine.

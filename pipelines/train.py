@@ -22,7 +22,7 @@ from celebface.models.encoder_card import BadEncoder, EncoderCard
 from celebface.models.networks import SMALL_INCEPTION
 from celebface.models.precision import PRECISIONS
 from celebface.models.sampling import PeopleSampler, split_people
-from celebface.models.training_config import AUGMENTATIONS, LAYERS, MARGIN, MINING, Augmentation, TrainingConfig
+from celebface.models.training_config import AUGMENTATIONS, LAYERS, MINING, Augmentation, TrainingConfig
 from celebface.models.weights import encoder_folder
 from celebface.pipelines import (
     arguments,
@@ -59,6 +59,8 @@ class Recipe:
       mining: One of `siamese.MINERS`.
       people_per_batch: P.
       photos_per_person: K.
+      singles_per_batch: People with one photo that are added.
+      margin: alpha, in D.
       learning_rate: After the warm-up.
       warmup_steps: In which it rises.
       weight_decay: See `TrainingConfig`.
@@ -70,6 +72,8 @@ class Recipe:
     mining: str
     people_per_batch: int
     photos_per_person: int
+    singles_per_batch: int
+    margin: float
     learning_rate: float
     warmup_steps: int
     weight_decay: float
@@ -80,10 +84,11 @@ class Recipe:
 
 # By what is trained; benchmarks/siamese.md tells how they were found.
 _RECIPES = {
-    SCRATCH: Recipe("batch_all", 40, 3, 1e-3, 200, 1e-4, 6000, 250, "strong"),
-    "all": Recipe("semi_hard", 16, 3, 1e-5, 50, 0.0, 400, 50, "light"),
-    "last_block": Recipe("semi_hard", 16, 3, 1e-4, 50, 0.0, 400, 50, "light"),
-    "head": Recipe("semi_hard", 32, 3, 1e-4, 50, 0.0, 400, 50, "light"),
+    SCRATCH: Recipe("batch_all", 40, 3, 0, 0.2, 1e-3, 200, 1e-4, 6000, 250, "strong"),
+    "all": Recipe("semi_hard", 16, 3, 16, 0.2, 1e-5, 50, 0.0, 400, 50, "light"),
+    "last_block": Recipe("semi_hard", 16, 3, 16, 0.2, 1e-4, 50, 0.0, 400, 50, "light"),
+    "head": Recipe("semi_hard", 64, 4, 64, 0.5, 5e-5, 20, 0.0, 100, 20, "none"),
+    "offset": Recipe("semi_hard", 64, 4, 64, 0.5, 1e-2, 0, 0.0, 100, 20, "none"),
 }
 
 
@@ -102,6 +107,7 @@ class TrainConfig:
       augmentation: How strongly faces are changed.
       people_per_batch: P.
       photos_per_person: K.
+      singles_per_batch: People with one photo that are added.
       validation_share: Share of the people who are not trained on.
     """
 
@@ -115,6 +121,7 @@ class TrainConfig:
     augmentation: Augmentation
     people_per_batch: int
     photos_per_person: int
+    singles_per_batch: int
     validation_share: float
 
     @property
@@ -124,6 +131,7 @@ class TrainConfig:
         return [parts[name] for name in ("init", "training", "run", "augmentation")] + [
             self.people_per_batch,
             self.photos_per_person,
+            self.singles_per_batch,
             self.validation_share,
         ]
 
@@ -137,7 +145,11 @@ def main(argv: Sequence[str]) -> int:
         storage.check_writable(config.output)
         data = _read(config, args, out)
         sampler = PeopleSampler(
-            data.training.people, config.people_per_batch, config.photos_per_person, config.training.seed
+            data.training.people,
+            config.people_per_batch,
+            config.photos_per_person,
+            config.training.seed,
+            config.singles_per_batch,
         )
         for name, people in data.measured.items():
             _check_pairs(name, people)
@@ -169,15 +181,16 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--layers",
         choices=LAYERS,
-        help="what is trained: all, the last block and the head, or the dense layer that makes the vector "
-        f"(default: head; all with {SCRATCH})",
+        help="what is trained: all; the last block and the head; the dense layer that makes the vector; or its offset, "
+        f"128 numbers (default: offset; all with {SCRATCH})",
     )
     parser.add_argument("--test_images", metavar="FOLDER", help="other people, to measure before and after, too")
     loss = parser.add_argument_group("the triplet loss", "defaults depend on what is trained")
-    loss.add_argument("--margin", type=float, default=MARGIN, metavar="D", help="alpha (default: %(default)s)")
+    loss.add_argument("--margin", type=float, metavar="D", help="alpha: the distance that is to be kept")
     loss.add_argument("--mining", choices=MINING, help="which triplets are taken")
     loss.add_argument("--people_per_batch", type=arguments.positive, metavar="P", help="people in a batch")
     loss.add_argument("--photos_per_person", type=arguments.positive, metavar="K", help="photos of each")
+    loss.add_argument("--singles_per_batch", type=int, metavar="N", help="people with one photo, as negatives")
     loss.add_argument("--augmentation", choices=AUGMENTATIONS, help="how strongly faces are changed each time")
     course = parser.add_argument_group("the course of training")
     course.add_argument("--max_steps", type=arguments.positive, metavar="N", help="batches to learn from, at most")
@@ -233,7 +246,7 @@ def _config(args: argparse.Namespace) -> tuple[TrainConfig, tuple[EncoderCard, W
     if args.init != SCRATCH:
         init = storage.absolute(str(encoder_folder(args.cache)) if args.init == PRETRAINED else args.init)
         start = read_encoder(init)
-    layers = args.layers or ("head" if start else "all")
+    layers = args.layers or ("offset" if start else "all")
     if not start and layers != "all":
         raise UsageError(f"--init {SCRATCH} trains all layers: there is nothing yet that the others could keep")
     recipe = _RECIPES[layers if start else SCRATCH]
@@ -244,7 +257,7 @@ def _config(args: argparse.Namespace) -> tuple[TrainConfig, tuple[EncoderCard, W
         embedding_size=start[0].embedding_size if start else args.embedding_size,
         layers=layers,
         mining=recipe.mining,
-        margin=args.margin,
+        margin=recipe.margin,
         learning_rate=recipe.learning_rate,
         warmup_steps=recipe.warmup_steps,
         weight_decay=recipe.weight_decay,
@@ -266,6 +279,7 @@ def _config(args: argparse.Namespace) -> tuple[TrainConfig, tuple[EncoderCard, W
         augmentation=AUGMENTATIONS[recipe.augmentation],
         people_per_batch=recipe.people_per_batch,
         photos_per_person=recipe.photos_per_person,
+        singles_per_batch=recipe.singles_per_batch,
         validation_share=args.validation_share,
     )
     return config, start

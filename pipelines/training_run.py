@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +22,7 @@ _HISTORY = "history"  # its array in the checkpoint; the others are the trainer'
 _RECENT = 50  # steps that a warning looks at
 
 Weights = dict[str, np.ndarray]
+Material = Sequence[bytes] | np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +91,7 @@ def train(
       trainer: The network at its start.
       faces: What it learns from.
       sampler: Which of them each step gets.
-      how: How strongly they are changed.
+      how: How strongly they are changed; not at all if the trunk is frozen.
       validation: Faces of other people.
       config: When it evaluates and when it ends.
       folder: URI of a folder for checkpoints; one of the same run that lies there is gone on with.
@@ -99,21 +100,42 @@ def train(
     Returns:
       The weights of the best evaluation, the one at the start among them, and what was seen.
     """
-    from celebface.models.training_data import batches  # here, so that wrong usage does not wait for TensorFlow
-
+    material, held = (_material(trainer, part.crops) for part in (faces, validation))
     history = _resume(trainer, folder)
     if not history.evaluations:
-        _evaluate(trainer, validation, history, config, folder)
+        _evaluate(trainer, held, validation.people, history, config, folder)
         told(history)
     steps = range(history.done, 0 if _is_over(history, config) else trainer.config.max_steps)
-    for batch in batches(faces.crops, faces.people.tolist(), sampler, trainer.side, how, config.seed, steps):
+    for batch in _batches(trainer, material, faces.people, sampler, how, config.seed, steps):
         history.add(dataclasses.asdict(trainer.step(*batch)))
         if history.done % config.evaluate_every == 0 or history.done == trainer.config.max_steps:
-            _evaluate(trainer, validation, history, config, folder)
+            _evaluate(trainer, held, validation.people, history, config, folder)
         told(history)
         if _is_over(history, config):
             break
     return _read_weights(folder, history.best), history
+
+
+def _material(trainer: "Trainer", crops: Sequence[bytes]) -> Material:
+    """What the network is shown: crops, or, if its trunk is frozen, what that makes of them, once and for all."""
+    return trainer.features(crops) if trainer.frozen else crops
+
+
+def _batches(
+    trainer: "Trainer",
+    material: Material,
+    people: np.ndarray,
+    sampler: "PeopleSampler",
+    how: "Augmentation",
+    seed: int,
+    steps: range,
+) -> Iterable[tuple[Any, Any]]:
+    if isinstance(material, np.ndarray):
+        drawn = (sampler.batch(step) for step in steps)
+        return ((material[rows], people[rows]) for rows in drawn)
+    from celebface.models.training_data import batches  # here, so that wrong usage does not wait for TensorFlow
+
+    return batches(material, people.tolist(), sampler, trainer.side, how, seed, steps)
 
 
 def score(measured: Mapping[str, Any], far: float) -> tuple[float, float]:
@@ -152,9 +174,11 @@ def _is_over(history: History, config: RunConfig) -> bool:
     return len(evaluated) - 1 - evaluated.index(history.best) >= config.patience
 
 
-def _evaluate(trainer: "Trainer", validation: LabelledFaces, history: History, config: RunConfig, folder: str) -> None:
+def _evaluate(
+    trainer: "Trainer", held: Material, people: np.ndarray, history: History, config: RunConfig, folder: str
+) -> None:
     """Measures the network as it is, and leaves a checkpoint, with its weights beside it if they are the best."""
-    measured = measure(trainer.embed(validation.crops), validation.people, config.far)
+    measured = measure(trainer.embed(held), people, config.far)
     best = {entry["step"]: entry for entry in history.evaluations}.get(history.best)
     history.evaluations.append({"step": history.done, **measured})
     if best is None or score(measured, config.far) > score(best, config.far):
