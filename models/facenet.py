@@ -52,7 +52,7 @@ class FaceEncoder:
         signature = [tf.TensorSpec([BATCH_SIZE, INPUT_SIZE, INPUT_SIZE, 3], tf.uint8)]
         self._network = tf.function(network, input_signature=signature, autograph=False).get_concrete_function()
         layers.check_all_used()
-        self.encode(np.zeros((1, INPUT_SIZE, INPUT_SIZE, 3), np.uint8))  # TensorFlow optimises at the first run
+        self._network(tf.zeros(signature[0].shape, tf.uint8))  # TensorFlow optimises at the first run
         _return_memory()
 
     def encode(self, crops: np.ndarray) -> np.ndarray:

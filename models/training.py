@@ -92,12 +92,12 @@ class Trainer:
           people: int64 [N], who is on each.
 
         Raises:
-          FloatingPointError: If the loss is not finite.
+          FloatingPointError: If the network's output is not finite.
         """
         rate = float(keras.ops.convert_to_numpy(self._optimizer.learning_rate))
         loss, triplets, health = self._learn(faces, people)
-        if not np.isfinite(loss):
-            raise FloatingPointError("the loss is not finite: the learning rate is too high")
+        if not np.isfinite([loss, health.spread]).all():  # of vectors that are NaN no triplet violates the margin
+            raise FloatingPointError("the network's output is not finite: the learning rate is too high")
         return StepReport(float(loss), float(triplets), rate, *(float(part) for part in health))
 
     def features(self, crops: Sequence[bytes]) -> np.ndarray:
