@@ -99,7 +99,7 @@ class Separation:
     faces: int
     genuine: int
     impostor: int
-    rates: tuple[RateAt, ...]
+    rates: list[RateAt]
     tau: float
     accuracy: float
     auc: float
@@ -139,7 +139,7 @@ def separation(
         faces=len(people),
         genuine=int(same.sum()),
         impostor=int((~same).sum()),
-        rates=tuple(true_match_rate_at(distances, same, rate) for rate in false_match_rates),
+        rates=[true_match_rate_at(distances, same, rate) for rate in false_match_rates],
         tau=tau,
         accuracy=float(np.mean(distances[same] <= tau) + np.mean(distances[~same] > tau)) / 2,
         auc=area_under_curve(distances, same),

@@ -416,9 +416,9 @@ def _write(
     storage.write_bytes(storage.join(output, encoder_card.WEIGHTS_NAME), encoder_card.arrays_to_bytes(weights))
     storage.write_bytes(storage.join(output, "curves.png"), training_charts.draw(history, config.training.margin))
     training_charts.write_events(history, storage.join(output, "tensorboard"))
+    _write_table(storage.join(output, "history.parquet"), pa.table(history.steps))
     if data.ledger is not None:
-        with storage.open_output(storage.join(output, "ledger.parquet")) as stream:
-            pyarrow.parquet.write_table(data.ledger, stream)
+        _write_table(storage.join(output, "ledger.parquet"), data.ledger)
     body = {
         "run": posixpath.basename(work),
         "encoder_id": card.encoder_id,
@@ -433,6 +433,11 @@ def _write(
     }
     report.write_json(storage.join(output, _RUN_NAME), body)
     storage.write_bytes(storage.join(output, encoder_card.CARD_NAME), card.to_json().encode())
+
+
+def _write_table(uri: str, table: pa.Table) -> None:
+    with storage.open_output(uri) as stream:
+        pyarrow.parquet.write_table(table, stream)
 
 
 class _Shown:
