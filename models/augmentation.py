@@ -3,6 +3,7 @@
 What is drawn depends on a seed for each face alone, so that a run that goes on after a kill sees the same pixels.
 """
 
+import math
 from collections.abc import Callable
 
 from celebface.models.quiet_tensorflow import tf
@@ -10,7 +11,7 @@ from celebface.models.training_config import Augmentation
 
 
 def augment(crop: tf.Tensor, side: int, seed: tf.Tensor, how: Augmentation) -> tf.Tensor:
-    """Mirrors, shifts, scales, recolours, blurs, compresses and covers a crop.
+    """Mirrors, turns, scales, shifts, recolours, blurs, compresses and covers a crop.
 
     Args:
       crop: uint8 [160, 160, 3], RGB.
@@ -21,23 +22,35 @@ def augment(crop: tf.Tensor, side: int, seed: tf.Tensor, how: Augmentation) -> t
     Returns:
       float32 [side, side, 3], 0..255.
     """
-    chance = tf.random.stateless_uniform([16], seed)
-    face = _window(crop, side, chance[0:3], how.window)
-    face = _either(chance[3] < 0.5, lambda: tf.reverse(face, [1]), face)
-    face = _recolour(face, chance[4:8], how)
-    face = _either(chance[8] < how.blur, lambda: _blur(face, side, chance[9]), face)
-    face = _either(chance[10] < how.jpeg, lambda: _compress(face, seed), face)
-    face = _either(chance[11] < how.erased, lambda: _erase(face, side, chance[12:16]), face)
+    chance = tf.random.stateless_uniform([17], seed)
+    face = tf.image.resize(crop, (side, side), method="area")
+    face = _move(face, side, chance[0:5], how)
+    face = _recolour(face, chance[5:9], how)
+    face = _either(chance[9] < how.blur, lambda: _blur(face, side, chance[10]), face)
+    face = _either(chance[11] < how.jpeg, lambda: _compress(face, seed), face)
+    face = _either(chance[12] < how.erased, lambda: _erase(face, side, chance[13:17]), face)
     return tf.ensure_shape(face, (side, side, 3))
 
 
-def _window(crop: tf.Tensor, side: int, chance: tf.Tensor, least: float) -> tf.Tensor:
-    """A part of the crop, scaled to `side`."""
-    whole = tf.shape(crop)[0]
-    share = least + (1.0 - least) * chance[0]
-    kept = tf.cast(tf.round(share * tf.cast(whole, tf.float32)), tf.int32)
-    top, left = (tf.cast(tf.cast(whole - kept + 1, tf.float32) * draw, tf.int32) for draw in (chance[1], chance[2]))
-    return tf.image.resize(crop[top : top + kept, left : left + kept], (side, side), antialias=True)
+def _move(face: tf.Tensor, side: int, chance: tf.Tensor, how: Augmentation) -> tf.Tensor:
+    """Mirrors, turns, scales and shifts around the middle; what lies outside mirrors what is inside."""
+    across, up, turn, size = tf.unstack(2.0 * chance[:4] - 1.0)
+    angle = turn * how.rotation * math.pi / 180.0
+    step = 1.0 / (1.0 + size * how.scale)  # pixels of the crop for one of the result
+    flip = tf.where(chance[4] < 0.5, -1.0, 1.0)
+    cosine, sine = step * tf.cos(angle), step * tf.sin(angle)
+    middle = (side - 1) / 2.0
+    left = middle * (1.0 - flip * cosine + sine) + across * how.shift * side
+    top = middle * (1.0 - flip * sine - cosine) + up * how.shift * side
+    transform = tf.stack([flip * cosine, -sine, left, flip * sine, cosine, top, 0.0, 0.0])
+    return tf.raw_ops.ImageProjectiveTransformV3(
+        images=face[None],
+        transforms=transform[None],
+        output_shape=(side, side),
+        fill_value=0.0,
+        interpolation="BILINEAR",
+        fill_mode="REFLECT",
+    )[0]
 
 
 def _recolour(face: tf.Tensor, chance: tf.Tensor, how: Augmentation) -> tf.Tensor:

@@ -58,27 +58,31 @@ class TrainingConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """How strongly crops are changed.
+    """How strongly crops are changed, besides being mirrored.
 
     Attributes:
-      window: Least side of the part of the crop that is kept, as a share; it is scaled up to the whole.
-      colour: Brightness moves by this share of 255; contrast and saturation by this share of themselves.
+      scale: They grow or shrink by this share.
+      shift: They move by this share of their side, across and up.
+      rotation: They turn by so many degrees.
+      colour: Brightness moves by this share; contrast and saturation, too.
       grey: Share of faces without colour.
       blur: Share of faces seen at half to a sixth of their pixels.
       jpeg: Share of faces compressed anew, at qualities of 30 to 95.
       erased: Share of faces of which a rectangle is grey.
     """
 
-    window: float = 0.85
-    colour: float = 0.2
-    grey: float = 0.1
-    blur: float = 0.2
-    jpeg: float = 0.2
+    scale: float = 0.0
+    shift: float = 0.0
+    rotation: float = 0.0
+    colour: float = 0.0
+    grey: float = 0.0
+    blur: float = 0.0
+    jpeg: float = 0.0
     erased: float = 0.0
 
 
 AUGMENTATIONS = {
-    "none": Augmentation(1.0, 0.0, 0.0, 0.0, 0.0, 0.0),
-    "light": Augmentation(0.92, 0.1, 0.05, 0.1, 0.1, 0.0),
-    "strong": Augmentation(0.8, 0.25, 0.1, 0.2, 0.1, 0.3),
+    "none": Augmentation(),
+    "light": Augmentation(0.05, 0.03, 3.0, 0.1, 0.05, 0.1, 0.1),
+    "strong": Augmentation(0.12, 0.08, 8.0, 0.25, 0.1, 0.15, 0.1, 0.3),
 }

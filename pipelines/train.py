@@ -84,7 +84,7 @@ class Recipe:
 
 # By what is trained; benchmarks/siamese.md tells how they were found.
 _RECIPES = {
-    SCRATCH: Recipe("batch_all", 40, 3, 0, 0.2, 1e-3, 200, 1e-4, 6000, 250, "strong"),
+    SCRATCH: Recipe("batch_all", 30, 4, 0, 0.5, 2e-3, 50, 1e-4, 5000, 250, "strong"),
     "all": Recipe("semi_hard", 16, 3, 16, 0.2, 1e-5, 50, 0.0, 400, 50, "light"),
     "last_block": Recipe("semi_hard", 16, 3, 16, 0.2, 1e-4, 50, 0.0, 400, 50, "light"),
     "head": Recipe("semi_hard", 64, 4, 64, 0.5, 5e-5, 20, 0.0, 100, 20, "none"),

@@ -52,20 +52,41 @@ def test_the_seed_decides(crop):
     assert len({changed(crop, seed, strong).tobytes() for seed in SEEDS}) == len(SEEDS)
 
 
-def test_a_window_is_a_part_of_the_crop_scaled_up():
-    """Red tells the column, green the row: the corners of what is seen tell where the window lay."""
+@pytest.fixture(scope="module")
+def map_of_places() -> np.ndarray:
+    """Red tells the column, green the row, of the middle of the crop: what is seen tells where it was."""
     row, column = np.mgrid[0:160, 0:160]
-    crop = np.stack([column, row, np.zeros_like(row)], axis=-1).astype(np.uint8)
-    sides, corners = [], []
-    for seed in range(60):
-        found = changed(crop, seed, only(window=0.7))
-        left, right = sorted((found[80, 0, 0], found[80, -1, 0]))
-        top, bottom = found[0, 80, 1], found[-1, 80, 1]
-        assert right - left == pytest.approx(bottom - top, abs=1)
-        sides.append((right - left + 1) / 160)
-        corners.append((left, top))
-    assert 0.69 <= min(sides) < 0.75 and 0.95 < max(sides) <= 1.0
-    assert np.std(corners, axis=0).min() > 3, "windows lie in different places"
+    return np.stack([column, row, np.zeros_like(row)], axis=-1).astype(np.uint8)
+
+
+def affine(map_of_places: np.ndarray, seed: int, how: Augmentation) -> np.ndarray:
+    """Where the middle is taken from, and how the place moves for a step across and a step down, as 3 rows."""
+    found = changed(map_of_places, seed, how)[..., :2]
+    return np.stack([found[80, 80], (found[80, 110] - found[80, 50]) / 60, (found[110, 80] - found[50, 80]) / 60])
+
+
+def test_scaled_by_so_much_at_most(map_of_places):
+    steps = [abs(affine(map_of_places, seed, only(scale=0.2))[1, 0]) for seed in SEEDS]
+    assert 1 / 1.2 <= min(steps) < 0.9 and 1.1 < max(steps) <= 1 / 0.8
+    for seed in SEEDS:
+        middle, across, down = affine(map_of_places, seed, only(scale=0.2))
+        assert abs(across[0]) == pytest.approx(down[1], abs=0.02), "as much down as across"
+        assert middle == pytest.approx([79.5, 79.5], abs=0.7), "around the middle"
+
+
+def test_shifted_by_so_much_at_most(map_of_places):
+    moved = np.array([affine(map_of_places, seed, only(shift=0.1))[0] - 79.5 for seed in SEEDS])
+    assert np.abs(moved).max() <= 16.6
+    assert np.all(moved.max(axis=0) > 9) and np.all(moved.min(axis=0) < -9)
+
+
+def test_turned_by_so_many_degrees_at_most(map_of_places):
+    for seed in SEEDS:
+        _, across, down = affine(map_of_places, seed, only(rotation=20))
+        assert np.hypot(*across) == pytest.approx(1, abs=0.03) and np.hypot(*down) == pytest.approx(1, abs=0.03)
+        assert across @ down == pytest.approx(0, abs=0.03)
+    angles = [np.degrees(np.arctan2(*affine(map_of_places, seed, only(rotation=20))[2])) for seed in SEEDS]
+    assert -20.5 < min(angles) < -12 and 12 < max(angles) < 20.5
 
 
 def test_colours_move_by_so_much_at_most(crop):
