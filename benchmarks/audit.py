@@ -50,17 +50,18 @@ def vectors_of(folder: pathlib.Path, name: str, source: pathlib.Path) -> tuple[n
     return np.array([row["embedding"] for row in rows], np.float32), people
 
 
-def shuffled(people: np.ndarray, way: str, seed: int) -> np.ndarray:
+def shuffled(people: np.ndarray, way: str, seed: int, share: float = SHARE) -> np.ndarray:
     """The people with some of the faces under another's number.
 
     Args:
       people: int [N].
       way: "permuted" or "strangers".
       seed: Of the shuffle.
+      share: Of the faces.
     """
     random = np.random.default_rng(seed)
     labels = people.copy()
-    count = round(SHARE * len(people))
+    count = round(share * len(people))
     chosen = random.choice(len(people), count, replace=False)
     if way == "strangers":
         everybody = people.max() + 1
