@@ -7,9 +7,11 @@ GALLERY   ?= galleries/celebrities
 OUTPUT    ?=
 NAME      ?=
 ENCODER   ?=
+INIT      ?=
 RUNNER    ?= DirectRunner
 BEAM_ARGS ?=
 PYTEST_ARGS ?=
+TRAIN_ARGS ?=
 BENCHMARKS ?= throughput detection_quality stages scaling download calibration audit publishing album
 
 BIN := $(VENV)/bin
@@ -26,12 +28,12 @@ ANNOY_FLAGS := -O3,$(ANNOY_MARCH)-std=c++14,-fpermissive,-DANNOYLIB_MULTITHREADE
 flag = $(if $(2),--$(1)=$(2))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup models build-gallery match report test test-browser bench bench-index lint lock clean
+.PHONY: help setup models build-gallery match report train test test-browser bench bench-index lint lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
-	@echo "  variables: SOURCE, NAME, PHOTOS, GALLERY, OUTPUT, ENCODER, RUNNER, BEAM_ARGS, BENCHMARKS, PYTEST_ARGS"
+	@echo "  variables: SOURCE, NAME, PHOTOS, GALLERY, OUTPUT, ENCODER, INIT, RUNNER, BEAM_ARGS, BENCHMARKS, TRAIN_ARGS, PYTEST_ARGS"
 
 setup: $(VENV)/.installed ## Make the virtual environment with the locked versions
 
@@ -60,6 +62,10 @@ endif
 
 report: setup ## A site to look at, of the results in OUTPUT (default: matches)
 	$(BIN)/celebface report $(or $(OUTPUT),matches)
+
+train: models ## Train an encoder on the people of SOURCE; INIT, OUTPUT (its folder, default: encoder), TRAIN_ARGS
+	$(BIN)/celebface train $(call flag,images,$(SOURCE)) $(call flag,init,$(INIT)) --output=$(or $(OUTPUT),encoder) \
+		$(TRAIN_ARGS)
 
 test: models ## Run the tests; PYTEST_ARGS
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
