@@ -58,7 +58,8 @@ def main(argv: Sequence[str]) -> int:
             _check_pairs(name, people)
     except (BadBundle, BadEncoder, NoSuchSource, storage.StorageError, ValueError) as error:
         raise UsageError(str(error)) from error
-    work = report.staging_folder(config.output, [config.decides, data.training.digest, data.validation.digest])
+    origin = start[0].encoder_id if start else ""
+    work = report.staging_folder(config.output, [config.decides, origin, data.training.digest, data.validation.digest])
     if _is_done(config.output, work):
         out.print(f"the encoder of this run is in {plain(config.output)} already", markup=False)
         return 0

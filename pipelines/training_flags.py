@@ -17,13 +17,11 @@ from celebface.pipelines.embedder import EVERY_FACE
 from celebface.pipelines.training_run import RunConfig, Weights
 from celebface.transforms.encoders import read_encoder
 
-_DESCRIPTION = (
-    "celebface train: an encoder trained with the triplet loss, from scratch or from the pre-trained FaceNet."
-)
+_DESCRIPTION = "celebface train: an encoder trained with the triplet loss, from the pre-trained one or from scratch."
 SCRATCH, PRETRAINED = "scratch", "pretrained"
 
 _EXAMPLES = """\
-  celebface train --images people/ --output friends-encoder
+  celebface train --images people/ --output encoder
   celebface train --gallery galleries/celebrities --layers last_block --output encoder
   celebface train --images lfw/train --init scratch --output small --test_images lfw/dev
 """
@@ -62,9 +60,9 @@ class Recipe:
 
 # By what is trained; benchmarks/siamese.md tells how they were found.
 _RECIPES = {
-    SCRATCH: Recipe("batch_all", 30, 4, 0, 0.5, 2e-3, 50, 1e-4, 5000, 250, "strong"),
-    "all": Recipe("semi_hard", 16, 3, 16, 0.2, 1e-5, 50, 0.0, 400, 50, "light"),
-    "last_block": Recipe("semi_hard", 16, 3, 16, 0.2, 1e-4, 50, 0.0, 400, 50, "light"),
+    SCRATCH: Recipe("batch_all", 15, 4, 0, 0.5, 2e-3, 50, 0.02, 3600, 200, "strong"),
+    "all": Recipe("semi_hard", 16, 3, 16, 0.5, 1e-5, 20, 0.0, 200, 40, "light"),
+    "last_block": Recipe("semi_hard", 32, 4, 32, 0.5, 5e-5, 10, 0.0, 100, 20, "light"),
     "head": Recipe("semi_hard", 64, 4, 64, 0.5, 5e-5, 20, 0.0, 100, 20, "none"),
     "offset": Recipe("semi_hard", 64, 4, 64, 0.5, 1e-2, 0, 0.0, 100, 20, "none"),
 }
@@ -104,14 +102,10 @@ class TrainConfig:
 
     @property
     def decides(self) -> list[Any]:
-        """All that decides the weights but the faces."""
+        """All that decides the weights but the faces and the encoder that it starts from."""
         parts = dataclasses.asdict(self)
-        return [parts[name] for name in ("init", "training", "run", "augmentation")] + [
-            self.people_per_batch,
-            self.photos_per_person,
-            self.singles_per_batch,
-            self.validation_share,
-        ]
+        places = ("images", "gallery", "init", "output", "test_images")
+        return [value for name, value in parts.items() if name not in places]
 
 
 def parse_args(argv: Sequence[str]) -> argparse.Namespace:

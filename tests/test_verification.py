@@ -218,3 +218,51 @@ def test_rank_one_without_probes_is_not_known():
     share, enrolled, probes = verification.rank_one(fakes.unit_vectors(3, 8), np.array(["ann", "bob", "eve"]))
     assert math.isnan(share)
     assert (enrolled, probes) == (3, 0)
+
+
+# --- all pairs --------------------------------------------------------------------------------------------------------
+
+
+def test_the_separation_of_people_is_that_of_all_their_pairs():
+    """Of six people with 2 to 7 faces; the eighth and later faces would not be compared."""
+    vectors, people = fakes.crowds([2, 3, 7, 1, 5, 4], 8, 0.7)
+    who = np.unique(people, return_inverse=True)[1]
+    pairs = [(i, j) for i in range(len(who)) for j in range(i)]
+    distances = np.array([np.sum((vectors[i].astype(np.float64) - vectors[j]) ** 2) for i, j in pairs])
+    same = np.array([who[i] == who[j] for i, j in pairs])
+    found = verification.separation(vectors, who, [0.1, 0.01], most_faces=7)
+    assert (found.people, found.faces, found.genuine, found.impostor) == (6, 22, same.sum(), (~same).sum())
+    for rate in found.rates:
+        expected = verification.true_match_rate_at(distances, same, rate.false_match_rate)
+        assert rate.tau == pytest.approx(expected.tau, abs=1e-5)
+        assert rate.true_match_rate == expected.true_match_rate
+    assert found.auc == pytest.approx(verification.area_under_curve(distances, same))
+    assert found.eer == pytest.approx(verification.equal_error_rate(distances, same))
+    assert found.accuracy == pytest.approx(max(
+        (np.mean(distances[same] <= tau) + np.mean(distances[~same] > tau)) / 2 for tau in distances
+    ))  # fmt: skip
+    assert (found.rank_one, found.probes) == (slow_rank_one(vectors, who.tolist())[0], 16)
+
+
+def test_only_so_many_faces_of_a_person_are_compared():
+    vectors, people = fakes.crowds([2, 9], 8, 0.7)
+    who = np.unique(people, return_inverse=True)[1]
+    found = verification.separation(vectors, who, [0.1], most_faces=3)
+    first = np.concatenate([np.flatnonzero(who == person)[:3] for person in (0, 1)])
+    first.sort()
+    assert found == verification.separation(vectors[first], who[first], [0.1], most_faces=9)
+    assert (found.faces, found.genuine, found.impostor) == (5, 4, 6)
+
+
+@pytest.mark.parametrize("people", [[0, 1, 2], [0, 0, 0]])
+def test_without_both_kinds_of_pairs_nothing_is_measured(people):
+    with pytest.raises(ValueError, match="pair"):
+        verification.separation(fakes.unit_vectors(3, 8), np.array(people), [0.1])
+
+
+def test_the_best_threshold_counts_both_kinds_of_pairs_the_same_if_asked():
+    """Ninety impostors at 1.0 and ten beyond, two of four genuine at 1.1: by number they are to be let go."""
+    distances = np.array([0.1, 0.2, 1.1, 1.1, *[1.0] * 10, *[2.0] * 90])
+    same = np.arange(len(distances)) < 4
+    assert verification.best_tau(distances, same) == pytest.approx(0.6)
+    assert verification.best_tau(distances, same, balanced=True) == pytest.approx(1.55)
