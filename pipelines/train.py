@@ -159,9 +159,11 @@ def _train(
         }
         for name, faces in data.measured.items()
     }
-    card = training_result.make_card(
-        config.training, weights, start[0] if start else None, results["validation"]["after"], data.training
-    )
+    if start and not history.best:
+        card = start[0]
+    else:
+        after = results["validation"]["after"]
+        card = training_result.make_card(config.training, weights, start[0] if start else None, after, data.training)
     _write(config, card, weights, history, data, results, work, time.monotonic() - began)
     storage.delete_tree(work)
     out.print(training_result.table(results))
