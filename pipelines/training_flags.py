@@ -172,7 +172,10 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     )
     course.add_argument("--seed", type=int, default=0, metavar="N", help="of all that chance decides (default: 0)")
     course.add_argument(
-        "--precision", choices=PRECISIONS, default="float32", help="of the arithmetic (default: %(default)s)"
+        "--precision",
+        choices=("auto", *PRECISIONS),
+        default="auto",
+        help=f"of the arithmetic; auto is bfloat16 for {SCRATCH} if this machine's processor has it, else float32",
     )
     arguments.add_cache_flag(parser)
     arguments.add_reader_flags(parser, EVERY_FACE)
@@ -211,7 +214,7 @@ def read_config(args: argparse.Namespace) -> tuple[TrainConfig, tuple[EncoderCar
         weight_decay=recipe.weight_decay,
         max_steps=recipe.max_steps,
         seed=args.seed,
-        precision=args.precision,
+        precision="float32" if start and args.precision == "auto" else arguments.precision(args.precision),
     )
     images, gallery, test = (
         storage.absolute(place) if place else "" for place in (args.images, args.gallery, args.test_images)
