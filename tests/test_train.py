@@ -15,7 +15,7 @@ from celebface.models import encoder_card
 from celebface.models.quiet_tensorflow import tf
 from celebface.models.weights import encoder_folder, sample_folder
 from celebface.pipelines import cli
-from celebface.transforms.encoders import load_card, load_encoder
+from celebface.transforms.encoders import load_card
 
 CACHE = default_cache()
 QUICK = ("--people_per_batch", "3", "--photos_per_person", "3", "--validation_share", "0.4", "--cache", str(CACHE))
@@ -144,7 +144,12 @@ def test_the_pipelines_take_a_trained_encoder_and_a_gallery_refuses_another(smal
     assert {row["photo_uri"] for row in rows} and all(0 <= row["distance"] <= 4 for row in rows)
     capfd.readouterr()
     other = str(encoder_folder(CACHE))
-    assert cli.main(["match", photos, "--gallery", gallery, "--encoder", other, "--output", str(tmp_path / "m")]) == 2
+    assert (
+        cli.main(
+            ["match", photos, "--gallery", gallery, "--encoder", other, "--tau", "1", "--output", str(tmp_path / "m")]
+        )
+        == 2
+    )
     assert "cannot be compared" in capfd.readouterr().err
 
 
@@ -165,7 +170,6 @@ def test_a_gallerys_crops_train_the_pretrained_encoders_head(small, people, tmp_
     found = encoder_card.arrays_from_bytes((output / "weights.npz").read_bytes())
     changed = {name for name in start if not np.array_equal(start[name], found[name])}
     assert changed == ({"Bottleneck_BatchNorm/beta"} if body["best_step"] else set())
-    load_encoder(str(output), "float32")
 
 
 @pytest.mark.parametrize(

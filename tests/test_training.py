@@ -9,7 +9,7 @@ import pytest
 from celebface.models import facenet, jpeg, siamese
 from celebface.models.quiet_tensorflow import tf
 from celebface.models.sampling import PeopleSampler
-from celebface.models.training import Trainer
+from celebface.models.training import StepReport, Trainer
 from celebface.models.training_config import AUGMENTATIONS, MINING, TrainingConfig
 from celebface.models.training_data import batches
 
@@ -36,15 +36,15 @@ def steps_of(crops: list[bytes], steps: range, trainer: Trainer) -> list[tuple[t
 
 
 @pytest.fixture(scope="module")
-def trained(crops) -> tuple[Trainer, list[float], dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """A run of twelve steps: the trainer, its losses, its weights at the start, and its state after seven steps."""
+def trained(crops) -> tuple[Trainer, list[StepReport], dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """A run of twelve steps: the trainer, what its steps told, its weights at the start, its state after seven steps."""
     trainer = Trainer(CONFIG)
-    start, losses, middle = trainer.weights(), [], {}
+    start, told, middle = trainer.weights(), [], {}
     for number, batch in enumerate(steps_of(crops, range(12), trainer)):
         if number == 7:
             middle = trainer.state()
-        losses.append(trainer.step(*batch).loss)
-    return trainer, losses, start, middle
+        told.append(trainer.step(*batch))
+    return trainer, told, start, middle
 
 
 def test_the_names_of_the_miners_are_known_without_tensorflow():
@@ -64,7 +64,8 @@ def test_batches_depend_on_the_seed_and_the_step_alone(crops, trained):
 
 
 def test_training_brings_people_together_and_apart(crops, trained):
-    trainer, losses, start, _ = trained
+    trainer, told, start, _ = trained
+    losses = [step.loss for step in told]
 
     def margin_of(weights: dict[str, np.ndarray]) -> float:
         encoder = facenet.FaceEncoder(weights, 16, "float32", "small_inception")
@@ -78,10 +79,10 @@ def test_training_brings_people_together_and_apart(crops, trained):
 
 
 def test_a_state_goes_on_exactly_where_it_was(crops, trained):
-    _, losses, _, middle = trained
+    _, told, _, middle = trained
     again = Trainer(CONFIG)
     again.restore(middle)
-    assert [again.step(*batch).loss for batch in steps_of(crops, range(7, 12), again)] == losses[7:]
+    assert [again.step(*batch) for batch in steps_of(crops, range(7, 12), again)] == told[7:]
     for name, value in trained[0].weights().items():
         np.testing.assert_array_equal(again.weights()[name], value, err_msg=name)
 
@@ -130,20 +131,18 @@ def test_what_a_frozen_trunk_makes_leads_to_the_same_vectors(crops, trained):
     np.testing.assert_allclose(frozen.embed(features), whole.embed(crops), atol=1e-5)
 
 
-def test_the_learning_rate_rises_and_falls(crops):
-    trainer = Trainer(CONFIG)
-    batch = steps_of(crops, range(1), trainer)[0]
-    rates = [trainer.step(*batch).learning_rate for _ in range(12)]
+def test_the_learning_rate_rises_and_falls(trained):
+    rates = [step.learning_rate for step in trained[1]]
     assert rates[0] == 0 and rates[2] == pytest.approx(3e-3)
     assert all(a > b for a, b in itertools.pairwise(rates[2:]))
     assert 0 < rates[-1] < 1e-4
 
 
-def test_a_loss_that_is_not_finite_ends_the_run(crops):
-    trainer = Trainer(CONFIG)
-    faces, people = steps_of(crops, range(1), trainer)[0]
+def test_vectors_that_are_not_finite_end_the_run(crops):
+    trainer = Trainer(dataclasses.replace(CONFIG, layers="head"))
+    features = trainer.features(crops)
     with pytest.raises(FloatingPointError, match="learning rate"):
-        trainer.step(faces * np.nan, people)
+        trainer.step(features * np.nan, PEOPLE)
 
 
 @pytest.mark.parametrize(
