@@ -37,7 +37,7 @@ def steps_of(crops: list[bytes], steps: range, trainer: Trainer) -> list[tuple[t
 
 @pytest.fixture(scope="module")
 def trained(crops) -> tuple[Trainer, list[StepReport], dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """A run of twelve steps: the trainer, what its steps told, its weights at the start, its state after seven steps."""
+    """A run of twelve steps: the trainer, what steps told, its weights at the start, its state after seven steps."""
     trainer = Trainer(CONFIG)
     start, told, middle = trainer.weights(), [], {}
     for number, batch in enumerate(steps_of(crops, range(12), trainer)):
