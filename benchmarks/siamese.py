@@ -140,7 +140,7 @@ def mislabel(source: pathlib.Path, target: pathlib.Path) -> set[str]:
     return {path.name for path, wrong in zip(paths, labels != people, strict=True) if wrong}
 
 
-def wrong_labels() -> dict[str, Any]:
+def wrong_labels(layers: Sequence[str]) -> dict[str, Any]:
     """Audits a gallery of wrong labels, and trains on them, on what the audit leaves, and on the right ones."""
     wrong = mislabel(LFW / "train", FOLDER / "mislabelled")
     shutil.rmtree(FOLDER / "galleries", ignore_errors=True)
@@ -160,7 +160,7 @@ def wrong_labels() -> dict[str, Any]:
         ),
         Figure("right labels taken for wrong", len(put_aside - wrong) / right, report.percent),
     ]
-    for kind in ("offset", "head"):
+    for kind in layers:
         for labels, flags in (
             ("wrong", (f"--images={FOLDER / 'mislabelled'}",)),
             ("audited", (f"--gallery={gallery}",)),
@@ -178,10 +178,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Trains, prints the figures and stores them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", nargs="+", default=["scratch", "fine_tuning", "labels"], help="of them")
-    parser.add_argument("--layers", nargs="+", default=["offset"], help="that are fine-tuned")
+    parser.add_argument("--layers", nargs="+", default=["offset"], help="of the pre-trained encoder that are trained")
     args = parser.parse_args(argv)
     FOLDER.mkdir(parents=True, exist_ok=True)
-    parts = {"scratch": scratch, "fine_tuning": lambda: fine_tuning(args.layers), "labels": wrong_labels}
+    parts = {
+        "scratch": scratch,
+        "fine_tuning": lambda: fine_tuning(args.layers),
+        "labels": lambda: wrong_labels(args.layers),
+    }
     for part in args.parts:
         report.store(f"siamese_{part}", parts[part]())
 

@@ -415,6 +415,14 @@ def rate(text: str) -> float:
     return value
 
 
+def whole(text: str) -> int:
+    """A whole number from 0 on, for argparse."""
+    value = int(text)
+    if value < 0:
+        raise ValueError(text)
+    return value
+
+
 def positive(text: str) -> int:
     """A whole number above 0, for argparse."""
     value = int(text)

@@ -29,11 +29,11 @@ from celebface.pipelines import (
     training_run,
 )
 from celebface.pipelines.arguments import UsageError
-from celebface.pipelines.text import plain
+from celebface.pipelines.text import complain, plain
 from celebface.pipelines.training_faces import LabelledFaces
 from celebface.pipelines.training_flags import TrainConfig, parse_args, read_config
 from celebface.pipelines.training_progress import TrainingProgress
-from celebface.pipelines.training_run import History, Weights
+from celebface.pipelines.training_run import BadCheckpoint, History, Weights
 from celebface.transforms.folders import NoSuchSource
 
 _RUN_NAME = "train.json"
@@ -63,7 +63,11 @@ def main(argv: Sequence[str]) -> int:
     if _is_done(config.output, work):
         out.print(f"the encoder of this run is in {plain(config.output)} already", markup=False)
         return 0
-    return _train(config, start, data, sampler, work, out)
+    try:
+        return _train(config, start, data, sampler, work, out)
+    except (BadCheckpoint, FloatingPointError, storage.StorageError) as error:
+        complain(f"celebface train: {error}")
+        return 1
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -139,12 +139,14 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     loss.add_argument("--mining", choices=MINING, help="which triplets are taken")
     loss.add_argument("--people_per_batch", type=arguments.positive, metavar="P", help="people in a batch")
     loss.add_argument("--photos_per_person", type=arguments.positive, metavar="K", help="photos of each")
-    loss.add_argument("--singles_per_batch", type=int, metavar="N", help="people with one photo, as negatives")
+    loss.add_argument(
+        "--singles_per_batch", type=arguments.whole, metavar="N", help="people with one photo, as negatives"
+    )
     loss.add_argument("--augmentation", choices=AUGMENTATIONS, help="how strongly faces are changed each time")
     course = parser.add_argument_group("the course of training")
     course.add_argument("--max_steps", type=arguments.positive, metavar="N", help="batches to learn from, at most")
     course.add_argument("--learning_rate", type=arguments.above_zero, metavar="X", help="after the warm-up")
-    course.add_argument("--warmup_steps", type=int, metavar="N", help="in which the learning rate rises")
+    course.add_argument("--warmup_steps", type=arguments.whole, metavar="N", help="in which the learning rate rises")
     course.add_argument("--weight_decay", type=float, metavar="X", help="taken off weights, times the learning rate")
     course.add_argument("--evaluate_every", type=arguments.positive, metavar="N", help="steps; a checkpoint each time")
     course.add_argument(
@@ -170,7 +172,9 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     course.add_argument(
         "--embedding_size", type=arguments.positive, default=128, metavar="N", help=f"with {SCRATCH} (default: 128)"
     )
-    course.add_argument("--seed", type=int, default=0, metavar="N", help="of all that chance decides (default: 0)")
+    course.add_argument(
+        "--seed", type=arguments.whole, default=0, metavar="N", help="of all that chance decides (default: 0)"
+    )
     course.add_argument(
         "--precision",
         choices=("auto", *PRECISIONS),

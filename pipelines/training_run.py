@@ -9,6 +9,7 @@ import numpy as np
 
 from celebface.indexing import storage, verification
 from celebface.models import encoder_card
+from celebface.models.encoder_card import BadEncoder
 from celebface.pipelines.training_faces import LabelledFaces
 
 if TYPE_CHECKING:
@@ -23,6 +24,10 @@ _RECENT = 50  # steps that a warning looks at
 
 Weights = dict[str, np.ndarray]
 Material = Sequence[bytes] | np.ndarray
+
+
+class BadCheckpoint(Exception):
+    """A run cannot go on where it was; the message is for the user."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,6 +104,10 @@ def train(
 
     Returns:
       The weights of the best evaluation, the one at the start among them, and what was seen.
+
+    Raises:
+      BadCheckpoint: If what lies there is no checkpoint of this run.
+      FloatingPointError: If the network's output is not finite.
     """
     material, held = (_material(trainer, part.crops) for part in (faces, validation))
     history = _resume(trainer, folder)
@@ -194,9 +203,12 @@ def _resume(trainer: "Trainer", folder: str) -> History:
     place = storage.join(folder, _CHECKPOINT)
     if not storage.exists(place):
         return History()
-    state = encoder_card.arrays_from_bytes(storage.read_bytes(place))
-    history = History(**json.loads(state.pop(_HISTORY).tobytes()))
-    trainer.restore(state)
+    try:
+        state = encoder_card.arrays_from_bytes(storage.read_bytes(place))
+        history = History(**json.loads(state.pop(_HISTORY).tobytes()))
+        trainer.restore(state)
+    except (BadEncoder, KeyError, TypeError, ValueError) as error:
+        raise BadCheckpoint(f"{place} is no checkpoint of this run; delete its folder to begin anew") from error
     return history
 
 

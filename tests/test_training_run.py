@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from celebface.indexing import storage
+from celebface.models import encoder_card
 from celebface.models.sampling import PeopleSampler
 from celebface.models.training import StepReport
 from celebface.models.training_config import AUGMENTATIONS, TrainingConfig
@@ -142,3 +143,12 @@ def test_the_first_steps_are_not_judged():
 def test_values_that_cannot_be_are_refused(field):
     with pytest.raises(ValueError, match=field):
         RunConfig(**{field: 0})
+
+
+def test_what_is_no_checkpoint_of_the_run_is_told(tmp_path):
+    run(tmp_path, [1.0] * 4, max_steps=4)
+    whole = (tmp_path / "checkpoint.npz").read_bytes()
+    for damaged in (whole[: len(whole) // 2], b"", encoder_card.arrays_to_bytes({"other": np.zeros(2)})):
+        (tmp_path / "checkpoint.npz").write_bytes(damaged)
+        with pytest.raises(training_run.BadCheckpoint, match="begin anew"):
+            run(tmp_path, [1.0] * 4, max_steps=4)
