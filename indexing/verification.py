@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+MOST_FACES = 10  # of a person among all pairs: those with hundreds of photos would be all that counts
+
 
 @dataclasses.dataclass(frozen=True)
 class RateAt:
@@ -109,7 +111,7 @@ class Separation:
 
 
 def separation(
-    vectors: np.ndarray, people: np.ndarray, false_match_rates: Sequence[float], most_faces: int = 10
+    vectors: np.ndarray, people: np.ndarray, false_match_rates: Sequence[float], most_faces: int = MOST_FACES
 ) -> Separation:
     """Measures vectors by all pairs of faces, and by 1:N identification.
 

@@ -196,8 +196,13 @@ def staging_folder(target: str, decides: Sequence[Any]) -> str:
       target: URI of the folder that the run writes to.
       decides: All that decides its rows; the versions of the libraries are added.
     """
+    return storage.join(target, f"{STAGING_PREFIX}{fingerprint(decides)}")
+
+
+def fingerprint(decides: Sequence[Any]) -> str:
+    """12 hex digits of all that decides a result; the versions of the libraries are added."""
     text = json.dumps([versions(), *decides], default=as_json)
-    return storage.join(target, f"{STAGING_PREFIX}{hashlib.sha256(text.encode()).hexdigest()[:12]}")
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def as_json(config: Any) -> dict[str, Any]:

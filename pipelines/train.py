@@ -2,6 +2,7 @@
 
 import argparse
 import collections
+import contextlib
 import dataclasses
 import json
 import posixpath
@@ -47,6 +48,14 @@ def main(argv: Sequence[str]) -> int:
         config, start = read_config(args)
         storage.check_writable(config.output)
         data = _read(config, args, out)
+        origin = start[0].encoder_id if start else ""
+        decides = [config.decides, origin, data.training.digest, data.validation.digest]
+        work = report.staging_folder(config.output, decides)
+        if _is_done(config.output, work):
+            out.print(f"the encoder of this run is in {plain(config.output)} already", markup=False)
+            return 0
+        if data.ledger is not None:
+            _write_table(storage.join(config.output, "ledger.parquet"), data.ledger)
         sampler = PeopleSampler(
             data.training.people,
             config.people_per_batch,
@@ -58,11 +67,6 @@ def main(argv: Sequence[str]) -> int:
             _check_pairs(name, people)
     except (BadBundle, BadEncoder, NoSuchSource, storage.StorageError, ValueError) as error:
         raise UsageError(str(error)) from error
-    origin = start[0].encoder_id if start else ""
-    work = report.staging_folder(config.output, [config.decides, origin, data.training.digest, data.validation.digest])
-    if _is_done(config.output, work):
-        out.print(f"the encoder of this run is in {plain(config.output)} already", markup=False)
-        return 0
     try:
         return _train(config, start, data, sampler, work, out)
     except (BadCheckpoint, FloatingPointError, storage.StorageError) as error:
@@ -100,10 +104,11 @@ def _read(config: TrainConfig, args: argparse.Namespace, out: Console) -> _Data:
     else:
         faces, ledger = training_faces.of_folder(config.images, *cropping)
         lost = [f"{count} {reason}" for reason, count in _reasons(ledger).items()]
-        out.print(f"{terminal.counted(len(ledger), 'photo')}: {', '.join([f'{len(faces.crops)} with a face', *lost])}")
+        counts = ", ".join([f"{len(faces.crops)} with a face", *lost])
+        out.print(f"{terminal.counted(len(ledger), 'photo')}: {counts}", markup=False)
     test = training_faces.of_folder(config.test_images, *cropping)[0] if config.test_images else None
     aside = split_people(faces.people, config.validation_share, config.training.seed)
-    return _Data(faces.part(~aside), faces.part(aside), test, ledger)
+    return _Data(faces.part(~aside), faces.part(aside).measurable(), test and test.measurable(), ledger)
 
 
 def _reasons(ledger: pa.Table) -> dict[str, int]:
@@ -127,8 +132,9 @@ def _is_done(output: str, work: str) -> bool:
     if not storage.exists(storage.join(output, encoder_card.CARD_NAME)):
         return False
     place = storage.join(output, _RUN_NAME)
-    if storage.exists(place) and json.loads(storage.read_bytes(place)).get("run") == posixpath.basename(work):
-        return True
+    with contextlib.suppress(FileNotFoundError, ValueError, AttributeError):  # none of ours
+        if json.loads(storage.read_bytes(place)).get("run") == posixpath.basename(work):
+            return True
     raise UsageError(f"{output} holds another encoder; name another folder with --output")
 
 
@@ -204,8 +210,6 @@ def _write(
     storage.write_bytes(storage.join(output, "curves.png"), training_charts.draw(history, config.training.margin))
     training_charts.write_events(history, storage.join(output, "tensorboard"))
     _write_table(storage.join(output, "history.parquet"), pa.table(history.steps))
-    if data.ledger is not None:
-        _write_table(storage.join(output, "ledger.parquet"), data.ledger)
     body = {
         "run": posixpath.basename(work),
         "encoder_id": card.encoder_id,

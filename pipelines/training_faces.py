@@ -13,7 +13,7 @@ import pyarrow.parquet
 from PIL import Image
 from rich.progress import track
 
-from celebface.indexing import build, publish, schemas, storage
+from celebface.indexing import build, publish, schemas, storage, verification
 from celebface.indexing.schemas import Reason, Status
 from celebface.models.faces import PhotoFaces, ReaderConfig
 from celebface.pipelines import report, terminal
@@ -25,6 +25,7 @@ from celebface.transforms.folders import ListedFile
 from celebface.transforms.records import ItemRef, Outcome, Person, printable, rejected
 
 _STAGE = "crop"
+_MOST_COMPARED = 4000  # faces: 8 million pairs, held at once
 _COLUMNS = ["identity", "identity_id", "crop_jpeg"]
 _CACHED = pa.schema([*schemas.LEDGER, pa.field("crop_jpeg", pa.binary())])
 
@@ -56,6 +57,14 @@ class LabelledFaces:
         """Those of a mask, bool [N]; numbers stay."""
         rows = np.flatnonzero(chosen)
         return LabelledFaces([self.crops[row] for row in rows], self.people[rows], self.names)
+
+    def measurable(self) -> "LabelledFaces":
+        """As many as may be compared with each other: the first of each person, and the first people."""
+        _, counts = np.unique(self.people, return_counts=True)
+        places = np.arange(len(self.people)) - np.repeat(np.cumsum(counts) - counts, counts)
+        order = np.argsort(self.people, kind="stable")
+        kept = order[places < verification.MOST_FACES][:_MOST_COMPARED]
+        return self.part(np.isin(np.arange(len(self.people)), kept))
 
     def pixels(self) -> np.ndarray:
         """All crops, uint8 [N, 160, 160, 3], RGB."""
@@ -107,8 +116,8 @@ def of_folder(folder: str, config: ReaderConfig, precision: str, cache: str) -> 
       StorageError: If a store does not answer.
     """
     photos = list_photos(folder)
-    kept = report.staging_folder(cache, [precision, report.as_json(config), [dataclasses.astuple(p) for p in photos]])
-    place = f"{kept}.parquet"
+    decides = [precision, config, [dataclasses.astuple(photo) for photo in photos]]
+    place = storage.join(cache, f"{report.fingerprint(decides)}.parquet")
     if not storage.exists(place):
         rows = [_row(outcome) for outcome in _read(photos, config, precision)]
         with storage.open_output(place) as stream:

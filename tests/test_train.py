@@ -172,6 +172,18 @@ def test_a_gallerys_crops_train_the_pretrained_encoders_head(small, people, tmp_
     assert changed == ({"Bottleneck_BatchNorm/beta"} if body["best_step"] else set())
 
 
+@pytest.mark.parametrize("left", [b"{", b"[]", b'{"run": "another"}', None])
+def test_an_encoder_of_somebody_else_is_not_overwritten(people, tmp_path, capfd, left):
+    output = tmp_path / "encoder"
+    output.mkdir()
+    (output / "card.json").write_bytes(b"theirs")
+    if left is not None:
+        (output / "train.json").write_bytes(left)
+    assert train(*scratch(people, output)) == 2
+    assert "holds another encoder" in capfd.readouterr().err
+    assert {path.name for path in output.iterdir()} <= {"card.json", "train.json"}
+
+
 @pytest.mark.parametrize(
     "argv, said",
     [
@@ -208,3 +220,4 @@ def test_too_few_people_are_told(people, tmp_path, capfd):
     (one / "madonna").symlink_to(people / "madonna")
     assert train(*scratch(one, tmp_path / "encoder")) == 2
     assert "two people" in capfd.readouterr().err
+    assert pq.read_table(tmp_path / "encoder" / "ledger.parquet").num_rows == 7, "photos are accounted for all the same"

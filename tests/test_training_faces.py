@@ -71,3 +71,15 @@ def test_the_digest_is_of_crops_and_people():
     assert whole == LabelledFaces(list(crops), people.copy(), ["x", "y"]).digest
     assert whole != LabelledFaces(crops[::-1], people, ["x", "y"]).digest
     assert whole != LabelledFaces(crops, people[::-1].copy(), ["x", "y"]).digest
+
+
+def test_what_is_measured_is_bounded(monkeypatch):
+    """Twelve photos of one person, two of another, three of a third, mixed up: the first ten, and so many in all."""
+    people = np.random.default_rng(0).permutation(np.repeat([5, 7, 9], [12, 2, 3]))
+    faces = LabelledFaces([b"%d" % row for row in range(17)], people, [""] * 10)
+    kept = faces.measurable()
+    first = set(np.flatnonzero(people == 5)[:10]) | set(np.flatnonzero(people != 5))
+    assert [int(crop) for crop in kept.crops] == sorted(first)
+    assert kept.people.tolist() == people[sorted(first)].tolist()
+    monkeypatch.setattr(training_faces, "_MOST_COMPARED", 12)
+    assert np.bincount(faces.measurable().people).tolist() == [0, 0, 0, 0, 0, 10, 0, 2]
