@@ -10,7 +10,8 @@ from typing import Any, Protocol
 
 INPUT_SIZE = 160  # of the crops that all encoders take
 EPSILON = 1e-3  # of batch normalisation
-_EMBEDDING = "Bottleneck"
+POOLING = "AvgPool"  # name of the layer before the head
+HEAD = "Bottleneck"  # with which the names of the head's layers begin
 
 # Share of each residual branch that is added to its trunk; from the layers of facenet_keras.h5.
 _SCALE_35, _SCALE_17, _SCALE_8 = 0.17, 0.10, 0.20
@@ -62,7 +63,7 @@ def inception_resnet_v1(layers: Layers, faces: Any, embedding_size: int) -> Any:
     for i in range(1, 6):
         x = _block8(layers, x, f"Block8_{i}", _SCALE_8, relu=True)
     x = _block8(layers, x, "Block8_6", 1.0, relu=False)
-    return layers.embed(x, embedding_size, _EMBEDDING)
+    return layers.embed(x, embedding_size, HEAD)
 
 
 def conv_row(layers: Layers, x: Any, *convolutions: tuple[int, int | tuple[int, int], str]) -> Any:

@@ -9,9 +9,6 @@ from celebface.models.small_inception import small_inception
 
 INCEPTION_RESNET_V1 = "inception_resnet_v1"
 SMALL_INCEPTION = "small_inception"
-POOLING = "AvgPool"  # the layer before the head, in all of them
-HEAD = "Bottleneck"  # with which the names of the head's layers begin
-OFFSET = "Bottleneck_BatchNorm"  # the last of them
 
 
 @dataclasses.dataclass(frozen=True)

@@ -79,7 +79,7 @@ def split_people(people: np.ndarray, share: float, seed: int) -> np.ndarray:
     """Sets people aside, whole: no one is on both sides.
 
     People with several photos and people with one are shared out alike, so that the part set aside has pairs of one
-    person however small it is.
+    person however small it is: of two people, if as many are left.
 
     Args:
       people: Who is on each photo, int [N].
@@ -91,5 +91,10 @@ def split_people(people: np.ndarray, share: float, seed: int) -> np.ndarray:
     """
     found, counts = np.unique(people, return_counts=True)
     rng = np.random.default_rng([seed, 2])
-    aside = [rng.permutation(found[kind])[: round(share * int(kind.sum()))] for kind in (counts > 1, counts == 1)]
+    several, single = found[counts > 1], found[counts == 1]
+    least = min(2, max(0, len(several) - 2))  # two are needed on either side
+    aside = [
+        rng.permutation(several)[: max(least, round(share * len(several)))],
+        rng.permutation(single)[: round(share * len(single))],
+    ]
     return np.isin(people, np.concatenate(aside))

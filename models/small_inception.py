@@ -6,9 +6,9 @@ Inception-ResNet their output is added to their input.
 
 from typing import Any
 
-from celebface.models.inception_resnet import Layers, conv_row
+from celebface.models.inception_resnet import HEAD, Layers, conv_row
 
-_SCALE = 0.3  # share of each residual branch that is added to its trunk
+_SCALE = 0.3  # share of each residual branch that is added to its trunk; of the order of Inception-ResNet's, not tuned
 
 
 def small_inception(layers: Layers, faces: Any, embedding_size: int) -> Any:
@@ -30,7 +30,7 @@ def small_inception(layers: Layers, faces: Any, embedding_size: int) -> Any:
     x = _block(layers, x, 40, "Block_3b")
     x = _reduction(layers, x, 128, "Mixed_4")  # 4 pixels, 320 channels
     x = _block(layers, x, 64, "Block_4")
-    return layers.embed(x, embedding_size, "Bottleneck")
+    return layers.embed(x, embedding_size, HEAD)
 
 
 def _block(layers: Layers, x: Any, filters: int, name: str) -> Any:

@@ -9,7 +9,7 @@ import celebface.models.quiet_tensorflow  # isort: skip  # noqa: F401  # before 
 import keras
 from keras import layers
 
-from celebface.models.inception_resnet import EPSILON
+from celebface.models.inception_resnet import EPSILON, POOLING
 from celebface.models.networks import INCEPTION_RESNET_V1, NETWORKS
 
 
@@ -53,7 +53,7 @@ class _KerasLayers:
         return layers.Concatenate(name=name)(branches)
 
     def embed(self, x, size: int, name: str):
-        x = layers.GlobalAveragePooling2D(name="AvgPool")(x)
+        x = layers.GlobalAveragePooling2D(name=POOLING)(x)
         x = layers.Dropout(0.2, name="Dropout")(x)
         return self._normalised(layers.Dense(size, use_bias=False, name=name)(x), name)
 

@@ -12,11 +12,14 @@ from celebface.models.quiet_tensorflow import tf  # before Keras, which loads Te
 import keras  # isort: skip
 
 from celebface.models.facenet import standardised
-from celebface.models.networks import HEAD, NETWORKS, OFFSET, POOLING
+from celebface.models.inception_resnet import HEAD, POOLING
+from celebface.models.networks import NETWORKS
 from celebface.models.trainable_facenet import build_model, set_weights_by_name, weights_by_name
-from celebface.models.training_config import TrainingConfig
+from celebface.models.training_config import FROZEN, TrainingConfig
 from celebface.models.training_data import decode
 
+_NOT_FINITE = "the network's output is not finite: the learning rate or the weight decay is too high"
+_CLIP = 5.0  # norm of a gradient at most: far above what steps have, against a single wild batch
 _TOGETHER = 64  # faces that are looked at at once
 
 
@@ -68,7 +71,7 @@ class Trainer:
         if weights is not None:
             set_weights_by_name(self._model, weights)
         self._own_statistics = weights is None
-        self.frozen = config.layers in ("head", "offset")
+        self.frozen = config.layers in FROZEN
         for layer in self._model.layers:
             layer.trainable = _is_trained(layer.name, config)
         decay = keras.optimizers.schedules.CosineDecay(
@@ -77,7 +80,7 @@ class Trainer:
             warmup_target=config.learning_rate if config.warmup_steps else None,
             warmup_steps=config.warmup_steps,
         )
-        self._optimizer = keras.optimizers.AdamW(decay, weight_decay=config.weight_decay, global_clipnorm=5.0)
+        self._optimizer = keras.optimizers.AdamW(decay, weight_decay=config.weight_decay, global_clipnorm=_CLIP)
         self._optimizer.exclude_from_weight_decay(var_names=["beta", "bias"])
         self._optimizer.build(self._model.trainable_variables)
         self._trunk, self._learner = self._cut() if self.frozen else (self._model, self._model)
@@ -97,7 +100,7 @@ class Trainer:
         rate = float(keras.ops.convert_to_numpy(self._optimizer.learning_rate))
         loss, triplets, health = self._learn(faces, people)
         if not np.isfinite([loss, health.spread]).all():  # of vectors that are NaN no triplet violates the margin
-            raise FloatingPointError("the network's output is not finite: the learning rate is too high")
+            raise FloatingPointError(_NOT_FINITE)
         return StepReport(float(loss), float(triplets), rate, *(float(part) for part in health))
 
     def features(self, crops: Sequence[bytes]) -> np.ndarray:
@@ -114,10 +117,17 @@ class Trainer:
 
         Args:
           faces: JPEGs of 160 x 160 pixels; with a frozen trunk its `features`.
+
+        Raises:
+          FloatingPointError: If they are not finite.
         """
         if isinstance(faces, np.ndarray):
-            return _unit(self._learner(tf.constant(faces), training=False)).numpy()
-        return _unit(self.features(faces)).numpy()
+            vectors = _unit(self._learner(tf.constant(faces), training=False)).numpy()
+        else:
+            vectors = _unit(self.features(faces)).numpy()
+        if not np.isfinite(vectors).all():
+            raise FloatingPointError(_NOT_FINITE)
+        return vectors
 
     def weights(self) -> dict[str, np.ndarray]:
         """The network's weights by "<layer>/<variable>"."""
@@ -174,7 +184,7 @@ def _unit(outputs: tf.Tensor) -> tf.Tensor:
 
 def _is_trained(layer: str, config: TrainingConfig) -> bool:
     network = NETWORKS[config.architecture]
-    first = {"all": ("",), "last_block": (network.last_block, HEAD), "head": (HEAD,), "offset": (OFFSET,)}
+    first = {"all": ("",), "last_block": (network.last_block, HEAD), "head": (HEAD,), "offset": (f"{HEAD}_BatchNorm",)}
     return layer.startswith(first[config.layers])
 
 

@@ -1,12 +1,14 @@
 """How an encoder is trained. Loads no TensorFlow, so that wrong usage is told at once."""
 
 import dataclasses
+import math
 
 from celebface.models.networks import NETWORKS
 from celebface.models.precision import check_precision
 
 MARGIN = 0.2  # alpha of the FaceNet paper
 LAYERS = ("all", "last_block", "head", "offset")
+FROZEN = ("head", "offset")  # with which what lies before the head stays as it is
 MINING = ("batch_all", "batch_hard", "semi_hard")  # see `siamese`
 
 
@@ -52,6 +54,10 @@ class TrainingConfig:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, not {value!r}")
         if not 0 < self.margin <= 4:
             raise ValueError(f"margin must lie in 0..4, where D lies, not {self.margin}")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed must lie in 0..2^32 - 1, not {self.seed}")
+        if not math.isfinite(self.weight_decay):
+            raise ValueError(f"weight decay must be a number, not {self.weight_decay}")
         if self.max_steps < 1 or self.learning_rate <= 0 or self.warmup_steps < 0 or self.weight_decay < 0:
             raise ValueError("steps and learning rate must be positive, warm-up and weight decay not negative")
 
@@ -81,6 +87,7 @@ class Augmentation:
     erased: float = 0.0
 
 
+# "strong" is what training from scratch was found to take (benchmarks/siamese.md); "light" is a third of it, untried.
 AUGMENTATIONS = {
     "none": Augmentation(),
     "light": Augmentation(0.05, 0.03, 3.0, 0.1, 0.05, 0.1, 0.1),

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from celebface.indexing import storage
 from celebface.indexing.manifest import BadBundle
+from celebface.indexing.schemas import Status
 from celebface.models import encoder_card
 from celebface.models.encoder_card import BadEncoder, EncoderCard
 from celebface.models.sampling import PeopleSampler, split_people
@@ -52,10 +53,14 @@ def main(argv: Sequence[str]) -> int:
         decides = [config.decides, origin, data.training.digest, data.validation.digest]
         work = report.staging_folder(config.output, decides)
         if _is_done(config.output, work):
+            storage.delete_tree(work)  # which a kill at the very end leaves
             out.print(f"the encoder of this run is in {plain(config.output)} already", markup=False)
             return 0
         if data.ledger is not None:
             _write_table(storage.join(config.output, "ledger.parquet"), data.ledger)
+        if data.failed > args.max_failed_ratio:
+            complain(f"celebface train: {data.failed:.0%} of the photos have no usable face; see ledger.parquet")
+            return 1
         sampler = PeopleSampler(
             data.training.people,
             config.people_per_batch,
@@ -91,6 +96,13 @@ class _Data:
     ledger: pa.Table | None
 
     @property
+    def failed(self) -> float:
+        """Share of the training folder's photos that gave no face."""
+        if self.ledger is None or not len(self.ledger):
+            return 0.0
+        return self.ledger["status"].to_pylist().count(Status.REJECTED) / len(self.ledger)
+
+    @property
     def measured(self) -> dict[str, LabelledFaces]:
         """What is measured before and after."""
         return {"validation": self.validation} | ({"test": self.test} if self.test else {})
@@ -107,6 +119,8 @@ def _read(config: TrainConfig, args: argparse.Namespace, out: Console) -> _Data:
         counts = ", ".join([f"{len(faces.crops)} with a face", *lost])
         out.print(f"{terminal.counted(len(ledger), 'photo')}: {counts}", markup=False)
     test = training_faces.of_folder(config.test_images, *cropping)[0] if config.test_images else None
+    if test and (both := set(test.names) & set(faces.names)):
+        complain(f"celebface train: {terminal.counted(len(both), 'person is', 'people are')} in --test_images, too")
     aside = split_people(faces.people, config.validation_share, config.training.seed)
     return _Data(faces.part(~aside), faces.part(aside).measurable(), test and test.measurable(), ledger)
 
@@ -120,7 +134,8 @@ def _check_pairs(name: str, faces: LabelledFaces) -> None:
     """Raises ValueError if nothing can be measured of some people."""
     _, counts = np.unique(faces.people, return_counts=True)
     if len(counts) < 2 or counts.max() < 2:
-        raise ValueError(f"{name} needs two people, one of them with two photos, at least; it has {len(counts)}")
+        hint = "; raise --validation_share" if name == "validation" else ""
+        raise ValueError(f"{name} needs two people, one of them with two photos, at least; it has {len(counts)}{hint}")
 
 
 def _is_done(output: str, work: str) -> bool:
@@ -156,24 +171,27 @@ def _train(
         markup=False,
     )
     began = time.monotonic()
-    trainer = Trainer(config.training, start[1] if start else None)
+    try:
+        trainer = Trainer(config.training, start[1] if start else None)
+    except ValueError as error:
+        raise UsageError(f"the encoder at {config.init} does not fit its network: {error}") from error
     untrained = trainer.weights()
     with TrainingProgress(config.training.margin, config.training.max_steps, config.run.far, out) as shown:
         weights, history = training_run.train(
             trainer, data.training, sampler, config.augmentation, data.validation, config.run, work, shown.show
         )
-    results = {
-        name: {
-            "before": _measure(untrained, config, faces),
-            "after": _measure(weights, config, faces),
-        }
-        for name, faces in data.measured.items()
-    }
+    before, after = (_measure(each, config, data.validation) for each in (untrained, weights))
+    if training_run.score(after, config.run.far) < training_run.score(before, config.run.far):
+        history.best, weights, after = 0, untrained, before  # training rounds otherwise than the pipelines do
+    results = {"validation": {"before": before, "after": after}}
+    if data.test:
+        before, after = (_measure(each, config, data.test) for each in (untrained, weights))
+        results["test"] = {"before": before, "after": after}
     if start and not history.best:
         card = start[0]
     else:
-        after = results["validation"]["after"]
-        card = training_result.make_card(config.training, weights, start[0] if start else None, after, data.training)
+        stated = results["validation"]["after"]
+        card = training_result.make_card(config.training, weights, start[0] if start else None, stated, data.training)
     _write(config, card, weights, history, data, results, work, time.monotonic() - began)
     storage.delete_tree(work)
     out.print(training_result.table(results))

@@ -14,7 +14,8 @@ from PIL import Image
 from rich.progress import track
 
 from celebface.indexing import build, publish, schemas, storage, verification
-from celebface.indexing.schemas import Reason, Status
+from celebface.indexing.manifest import BadBundle
+from celebface.indexing.schemas import OF_THE_PLACE, Reason, Status
 from celebface.models.faces import PhotoFaces, ReaderConfig
 from celebface.pipelines import report, terminal
 from celebface.pipelines.door import list_photos
@@ -96,7 +97,10 @@ def of_gallery(gallery: str) -> LabelledFaces:
     tables = [
         pyarrow.parquet.read_table(storage.open_input(shard), columns=_COLUMNS) for shard in build.face_shards(version)
     ]
-    return LabelledFaces.of(pa.concat_tables(tables))
+    if not tables:
+        raise BadBundle(f"the gallery {gallery} has no faces")
+    table = pa.concat_tables(tables)
+    return LabelledFaces.of(table.filter(pc.is_valid(table["crop_jpeg"])))
 
 
 def of_folder(folder: str, config: ReaderConfig, precision: str, cache: str) -> tuple[LabelledFaces, pa.Table]:
@@ -120,9 +124,12 @@ def of_folder(folder: str, config: ReaderConfig, precision: str, cache: str) -> 
     place = storage.join(cache, f"{report.fingerprint(decides)}.parquet")
     if not storage.exists(place):
         rows = [_row(outcome) for outcome in _read(photos, config, precision)]
-        with storage.open_output(place) as stream:
-            pyarrow.parquet.write_table(pa.Table.from_pylist(rows, schema=_CACHED), stream)
-    table = pyarrow.parquet.read_table(storage.open_input(place))
+        table = pa.Table.from_pylist(rows, schema=_CACHED)
+        if not OF_THE_PLACE.intersection(table["reason"].to_pylist()):  # else the next run may find it otherwise
+            with storage.open_output(place) as stream:
+                pyarrow.parquet.write_table(table, stream)
+    else:
+        table = pyarrow.parquet.read_table(storage.open_input(place))
     return LabelledFaces.of(table.filter(pc.is_valid(table["crop_jpeg"]))), table.select(schemas.LEDGER.names)
 
 

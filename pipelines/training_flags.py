@@ -9,7 +9,7 @@ from celebface.indexing import storage
 from celebface.models.encoder_card import EncoderCard
 from celebface.models.networks import SMALL_INCEPTION
 from celebface.models.precision import PRECISIONS
-from celebface.models.training_config import AUGMENTATIONS, LAYERS, MINING, Augmentation, TrainingConfig
+from celebface.models.training_config import AUGMENTATIONS, FROZEN, LAYERS, MINING, Augmentation, TrainingConfig
 from celebface.models.weights import encoder_folder
 from celebface.pipelines import arguments
 from celebface.pipelines.arguments import Parser, UsageError
@@ -169,9 +169,7 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
         metavar="X",
         help="share of the people who are not trained on (default: %(default)s)",
     )
-    course.add_argument(
-        "--embedding_size", type=arguments.positive, default=128, metavar="N", help=f"with {SCRATCH} (default: 128)"
-    )
+    course.add_argument("--embedding_size", type=arguments.positive, metavar="N", help=f"with {SCRATCH} (default: 128)")
     course.add_argument(
         "--seed", type=arguments.whole, default=0, metavar="N", help="of all that chance decides (default: 0)"
     )
@@ -180,6 +178,13 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
         choices=("auto", *PRECISIONS),
         default="auto",
         help=f"of the arithmetic; auto is bfloat16 for {SCRATCH} if this machine's processor has it, else float32",
+    )
+    parser.add_argument(
+        "--max_failed_ratio",
+        type=arguments.ratio,
+        default=0.5,
+        metavar="X",
+        help="train nothing if more of the photos have no usable face (default: %(default)s)",
     )
     arguments.add_cache_flag(parser)
     arguments.add_reader_flags(parser, EVERY_FACE)
@@ -204,12 +209,16 @@ def read_config(args: argparse.Namespace) -> tuple[TrainConfig, tuple[EncoderCar
     layers = args.layers or ("offset" if start else "all")
     if not start and layers != "all":
         raise UsageError(f"--init {SCRATCH} trains all layers: there is nothing yet that the others could keep")
+    if start and args.embedding_size:
+        raise UsageError(f"--embedding_size goes with --init {SCRATCH}: an encoder has its own")
+    if args.augmentation and layers in FROZEN:
+        raise UsageError(f"--augmentation does nothing with --layers {layers}, for which each face is looked at once")
     recipe = _RECIPES[layers if start else SCRATCH]
     chosen = {name: value for name, value in vars(args).items() if value is not None}
     recipe = dataclasses.replace(recipe, **{name: chosen[name] for name in vars(recipe) if name in chosen})
     training = TrainingConfig(
         architecture=start[0].architecture if start else SMALL_INCEPTION,
-        embedding_size=start[0].embedding_size if start else args.embedding_size,
+        embedding_size=start[0].embedding_size if start else args.embedding_size or 128,
         layers=layers,
         mining=recipe.mining,
         margin=recipe.margin,
@@ -223,6 +232,10 @@ def read_config(args: argparse.Namespace) -> tuple[TrainConfig, tuple[EncoderCar
     images, gallery, test = (
         storage.absolute(place) if place else "" for place in (args.images, args.gallery, args.test_images)
     )
+    if images and storage.join(storage.absolute(args.output), "").startswith(storage.join(images, "")):
+        raise UsageError("--output lies among the photos of --images: its pictures would be photos of the next run")
+    if recipe.people_per_batch < 2 or recipe.photos_per_person < 2:
+        raise UsageError("a batch needs two people with two photos each, or it holds no triplet")
     config = TrainConfig(
         images=images,
         gallery=gallery,

@@ -48,7 +48,8 @@ def make_card(
         preprocessing=encoder_card.PREPROCESSING,
         best_tau=round(measured["tau"], 4),
         operating_points=points,
-        evidence=f"all pairs of {measured['faces']} faces of {measured['people']} people who were not trained on: "
+        evidence=f"all pairs of {measured['faces']} faces of {measured['people']} people who chose the step but were "
+        "not trained on: "
         f"{measured['genuine']} of one person, {measured['impostor']} of two",
         source=f"{source}, from encoder {start.encoder_id} ({start.source})" if start else source,
         licence=start.licence if start else "",

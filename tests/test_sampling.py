@@ -75,3 +75,23 @@ def test_people_are_set_aside_whole_and_of_both_kinds():
     assert sum(person >= 60 for person in outside) == 8
     assert np.array_equal(aside, split_people(people, 0.2, seed=7))
     assert not np.array_equal(aside, split_people(people, 0.2, seed=8))
+
+
+def test_of_few_people_two_with_several_photos_are_set_aside():
+    for several, least in ((3, 1), (4, 2), (7, 2), (20, 4)):
+        people = np.repeat(np.arange(several + 2), [3] * several + [1] * 2)
+        outside = set(people[split_people(people, 0.2, seed=0)].tolist())
+        assert sum(person < several for person in outside) == least
+
+
+def test_people_with_one_photo_come_last_each_once_and_no_more_than_there_are():
+    people = np.repeat(np.arange(8), [1, 3, 1, 2, 1, 1, 2, 1])
+    alone = {0, 2, 4, 5, 7}
+    for asked, count in ((0, 0), (3, 3), (50, 5)):
+        sampler = PeopleSampler(people, 2, 2, seed=1, singles_per_batch=asked)
+        drawn_at = [people[sampler.batch(step)].tolist() for step in range(10)]
+        for batch in drawn_at:
+            assert len(batch) == 4 + count and not alone & set(batch[:4])
+            assert len(set(batch[4:])) == count and set(batch[4:]) <= alone
+        assert len({tuple(batch[4:]) for batch in drawn_at}) > 1 or not asked
+        assert drawn_at[3] == people[PeopleSampler(people, 2, 2, 1, asked).batch(3)].tolist()

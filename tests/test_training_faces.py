@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 from celebface.indexing.cache import default_cache
+from celebface.indexing.schemas import Reason
 from celebface.models.faces import ReaderConfig
 from celebface.models.weights import sample_folder
 from celebface.pipelines import training_faces
 from celebface.pipelines.embedder import EVERY_FACE
 from celebface.pipelines.training_faces import LabelledFaces
+from celebface.transforms.files import UnreadableFile
 
 READING = ReaderConfig(gate=EVERY_FACE)
 
@@ -83,3 +85,18 @@ def test_what_is_measured_is_bounded(monkeypatch):
     assert kept.people.tolist() == people[sorted(first)].tolist()
     monkeypatch.setattr(training_faces, "_MOST_COMPARED", 12)
     assert np.bincount(faces.measurable().people).tolist() == [0, 0, 0, 0, 0, 10, 0, 2]
+
+
+def test_a_fault_of_the_place_is_not_remembered(folder, tmp_path, monkeypatch):
+    gone = next((folder / "madonna").iterdir())
+
+    def read_photo(uri):
+        if uri == str(gone):
+            raise UnreadableFile(Reason.UNREADABLE, "the store does not give it")
+        return pathlib.Path(uri).read_bytes()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(training_faces, "read_photo", read_photo)
+        faces, ledger = read(folder, tmp_path / "cache")
+    assert len(faces.crops) == 3 and "unreadable" in ledger["reason"].to_pylist()
+    assert len(read(folder, tmp_path / "cache")[0].crops) == 4

@@ -152,3 +152,10 @@ def test_what_is_no_checkpoint_of_the_run_is_told(tmp_path):
         (tmp_path / "checkpoint.npz").write_bytes(damaged)
         with pytest.raises(training_run.BadCheckpoint, match="begin anew"):
             run(tmp_path, [1.0] * 4, max_steps=4)
+
+
+def test_weights_that_are_gone_are_told(tmp_path):
+    run(tmp_path, [1.0, 0.5, 0.4], max_steps=4)
+    (tmp_path / "best-00000004.npz").unlink()
+    with pytest.raises(training_run.BadCheckpoint, match="begin anew"):
+        run(tmp_path, [1.0, 0.5, 0.4], max_steps=4)
