@@ -69,6 +69,11 @@ class Page:
 
         return WebDriverWait(self.driver, 10, poll_frequency=0.02).until(lambda _: condition())
 
+    def until_closed(self) -> None:
+        """Until no face is open: the address follows the dialog, a moment later."""
+        open_ = "return document.getElementById('detail').open"
+        self.until(lambda: not self.run(open_) and "photo=" not in self.address)
+
     def run(self, script: str, *arguments: object) -> object:
         return self.driver.execute_script(script, *arguments)
 
@@ -253,7 +258,7 @@ def test_a_face_is_opened_by_keys_with_the_whole_photo_and_its_boxes(page):
     page.press("k")
     page.shows("#detail h2", ["Face 1 of 2 group.jpg"])
     page.press("\ue00c")
-    page.until(lambda: not page.run("return document.getElementById('detail').open"))
+    page.until_closed()
     assert page.address == "#q=group"
     page.until(lambda: page.texts("[data-face]:focus-within h3") == ["Eve"])
 
@@ -301,7 +306,7 @@ def test_going_back_does_not_open_again_what_was_closed(page):
         page.press("\ue007")  # Enter
         page.until(lambda: page.run("return document.getElementById('detail').open"))
         page.press("\ue00c")  # Escape
-        page.until(lambda: not page.run("return document.getElementById('detail').open"))
+        page.until_closed()
     page.driver.back()
     page.shows("#status", ["2 faces"])
     assert page.address == "#q=group" and not page.run("return document.getElementById('detail').open")
