@@ -84,7 +84,10 @@ class Page:
         return self.run("return [...document.querySelectorAll(arguments[0])].map(each => each.textContent)", selector)
 
     def press(self, keys: str) -> None:
-        self.driver.switch_to.active_element.send_keys(keys)
+        """Presses keys of the keyboard: whoever has the focus gets them, also while a dialog closes."""
+        from selenium.webdriver import ActionChains
+
+        ActionChains(self.driver).send_keys(keys).perform()
 
     def shows(self, selector: str, texts: list[str]) -> None:
         """Waits until these are the texts of some elements."""
