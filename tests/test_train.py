@@ -117,7 +117,7 @@ def test_the_same_command_again_has_nothing_to_do_and_another_is_refused(small, 
 def test_a_run_killed_by_sigkill_gives_the_loss_curve_of_one_that_was_not(small, people, tmp_path):
     output = tmp_path / "encoder"
     command = [sys.executable, "-m", "celebface.pipelines.cli", "train", *QUICK]
-    command += scratch(people, output, "--test_images", str(sample_folder(CACHE, "val")))
+    command += scratch(people, output)
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as run:
         for line in run.stdout:
             if line.startswith("step      4"):
@@ -153,13 +153,10 @@ def test_the_pipelines_take_a_trained_encoder_and_a_gallery_refuses_another(smal
     assert "cannot be compared" in capfd.readouterr().err
 
 
-def test_a_gallerys_crops_train_the_pretrained_encoders_head(small, people, tmp_path, capfd):
+def test_a_gallerys_crops_train_the_pretrained_encoders_head(gallery, tmp_path, capfd):
     """From shards; other layers stay as they were, and the new encoder is another one."""
-    root = str(tmp_path / "galleries")
-    assert cli.main(["build-gallery", "--source", str(people), "--output_root", root, "--cache", str(CACHE)]) == 0
-    gallery = str(next(pathlib.Path(root).glob("*/LATEST")).parent)
     output = tmp_path / "encoder"
-    flags = ["--gallery", gallery, "--output", str(output), "--layers", "offset", "--max_steps", "4"]
+    flags = ["--gallery", str(gallery), "--output", str(output), "--layers", "offset", "--max_steps", "4"]
     assert train(*flags, "--evaluate_every", "2", "--margin", "2", "--seed", "3") == 0
     said = capfd.readouterr().out
     assert "before" in said and "VAL at FAR 0.001" in said
