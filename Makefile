@@ -9,12 +9,16 @@ NAME      ?=
 ENCODER   ?=
 INIT      ?=
 RUNNER    ?= DirectRunner
+PARALLELISM ?= 2
 BEAM_ARGS ?=
+GOLDEN    ?=
 PYTEST_ARGS ?=
 TRAIN_ARGS ?=
 BENCHMARKS ?= throughput detection_quality stages scaling download calibration audit publishing album
 
 BIN := $(VENV)/bin
+FLINK := build/flink
+BEAM_VERSION = $(shell sed -n 's/^apache-beam==\([^ ]*\).*/\1/p' requirements.lock)
 LAYERS := pipelines transforms models indexing
 
 # Annoy has no wheels. By itself it compiles for the processor at hand and with -ffast-math, under which some compilers
@@ -24,16 +28,20 @@ ANNOY_MARCH := -march=x86-64-v3,
 endif
 ANNOY_FLAGS := -O3,$(ANNOY_MARCH)-std=c++14,-fpermissive,-DANNOYLIB_MULTITHREADED_BUILD
 
+# How a job gets to the engine that RUNNER names; what BEAM_ARGS says comes after it, and counts.
+engine = $$($(BIN)/python -m deploy.engines $(RUNNER) --parallelism=$(PARALLELISM))
+
 # Unset variables leave the command's own default.
 flag = $(if $(2),--$(1)=$(2))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup models build-gallery match report train test test-browser bench bench-index lint lock clean
+.PHONY: help setup models build-gallery match report train test test-browser test-engines golden cluster-up cluster-down bench bench-index \
+	lint lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
-	@echo "  variables: SOURCE, NAME, PHOTOS, GALLERY, OUTPUT, ENCODER, INIT, RUNNER, BEAM_ARGS, BENCHMARKS, TRAIN_ARGS, PYTEST_ARGS"
+	@echo "  variables: SOURCE, NAME, PHOTOS, GALLERY, OUTPUT, ENCODER, INIT, RUNNER, PARALLELISM, BEAM_ARGS, GOLDEN, BENCHMARKS, TRAIN_ARGS, PYTEST_ARGS"
 
 setup: $(VENV)/.installed ## Make the virtual environment with the locked versions
 
@@ -51,14 +59,14 @@ models: setup ## Fetch the pre-trained FaceNet and the sample photos
 
 build-gallery: models ## Build and publish a gallery; SOURCE (default: the sample), NAME, OUTPUT (the root of galleries)
 	$(BIN)/celebface build-gallery $(foreach place,$(SOURCE),--source=$(place)) $(call flag,output_root,$(OUTPUT)) \
-		$(call flag,name,$(NAME)) $(call flag,encoder,$(ENCODER)) --runner=$(RUNNER) $(BEAM_ARGS)
+		$(call flag,name,$(NAME)) $(call flag,encoder,$(ENCODER)) $(engine) $(BEAM_ARGS)
 
 match: models ## Match PHOTOS (default: the sample's) against GALLERY; OUTPUT (folder of the results)
 ifeq ($(origin GALLERY),file)
 	@test -e $(GALLERY)/LATEST || $(MAKE) --no-print-directory build-gallery OUTPUT= SOURCE= NAME=
 endif
 	$(BIN)/celebface match $(or $(PHOTOS),--sample) --gallery=$(GALLERY) $(call flag,output,$(OUTPUT)) \
-		$(call flag,encoder,$(ENCODER)) --runner=$(RUNNER) $(BEAM_ARGS)
+		$(call flag,encoder,$(ENCODER)) $(engine) $(BEAM_ARGS)
 
 report: setup ## A site to look at, of the results in OUTPUT (default: matches)
 	$(BIN)/celebface report $(or $(OUTPUT),matches)
@@ -80,6 +88,37 @@ bench: models ## Measure against other programs; prints the ratios, keeps them i
 
 bench-index: setup ## Measure the kinds of index beside faiss and usearch, up to a million faces
 	$(BIN)/python -m benchmarks.index
+
+cluster-up: models $(FLINK)/lib $(FLINK)/job-server.jar ## Start a Flink cluster on this machine, for RUNNER=FlinkRunner
+	@$(BIN)/python -m deploy.flink.cluster up
+
+cluster-down: setup ## End it; nothing of it stays but its logs
+	@$(BIN)/python -m deploy.flink.cluster down
+
+# The distribution without its start scripts, from the source package that carries it.
+$(FLINK)/lib: deploy/flink/requirements.lock | setup
+	@command -v java >/dev/null || { apt-get update -qq && apt-get install -y -qq openjdk-17-jre-headless; }
+	rm -rf $(FLINK)/package && mkdir -p $(FLINK)/package $@
+	$(BIN)/python -m pip download --quiet --no-deps --no-binary :all: --require-hashes --requirement $< \
+		--dest $(FLINK)/package
+	tar -xzf $(FLINK)/package/*.tar.gz -C $@ --strip-components=3 --wildcards '*/deps/lib/*.jar'
+	rm -rf $(FLINK)/package
+	touch $@
+
+$(FLINK)/job-server.jar: deploy/flink/pom.xml
+	@command -v mvn >/dev/null || { apt-get update -qq && apt-get install -y -qq maven; }
+	mvn --quiet --batch-mode --file $< package -DoutputDirectory=$(CURDIR)/$(FLINK)
+	touch $@
+
+build/prism: | setup ## Build Beam's portable runner with Go, for RUNNER=PrismRunner where it cannot be downloaded
+	GOBIN=$(CURDIR)/build go install github.com/apache/beam/sdks/v2/go/cmd/prism@v$(BEAM_VERSION)
+
+golden: models ## Run the same jobs on every engine that is there, and compare the results; GOLDEN
+	$(BIN)/python -m deploy.golden $(GOLDEN)
+
+test-engines: cluster-up build/prism ## Run jobs on Flink and Prism, kill parts of them, and compare the results
+	CELEBFACE_ENGINES=1 $(BIN)/python -m pytest tests/test_engines.py; \
+		status=$$?; $(MAKE) --no-print-directory cluster-down; exit $$status
 
 lint: setup ## Check style and types
 	$(BIN)/ruff check .

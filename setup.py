@@ -63,5 +63,10 @@ setup(
             "usearch>=2.17,<3",
         ],
     },
-    entry_points={"console_scripts": ["celebface = celebface.pipelines.cli:main"]},
+    entry_points={
+        "console_scripts": [
+            "celebface = celebface.pipelines.cli:main",
+            "celebface-worker = celebface.pipelines.engine_worker:main",
+        ]
+    },
 )

@@ -27,6 +27,10 @@ class UsageError(Exception):
     """The command was called in a way that cannot work; the message is for the user."""
 
 
+class RunFailed(Exception):
+    """A job did not come to its end; said in one line, after which the program exits with 1."""
+
+
 class Parser(argparse.ArgumentParser):
     """Faults of the command line are one line on stderr and exit 2."""
 

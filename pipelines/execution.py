@@ -5,6 +5,7 @@ import collections
 import contextlib
 import dataclasses
 import importlib
+import logging
 import os
 import pathlib
 import shlex
@@ -14,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import apache_beam as beam
+import grpc
 from apache_beam.metrics import MetricsFilter
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
 from apache_beam.portability.api import beam_provision_api_pb2
@@ -23,8 +25,8 @@ from apache_beam.runners.portability.portable_runner import JobServiceHandle
 from apache_beam.runners.runner import PipelineState, create_runner
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
-from celebface.pipelines.arguments import LOCAL_RUNNER, Parser
-from celebface.pipelines.progress import ProgressBar
+from celebface.pipelines.arguments import LOCAL_RUNNER, Parser, RunFailed
+from celebface.pipelines.progress import ProgressBar, elapsing
 from celebface.transforms import progress
 from celebface.transforms.metrics import LOST, MICROSECONDS, NOTED
 
@@ -67,10 +69,6 @@ class RunReport:
     wall_seconds: float
     runner: str
     workers: int
-
-
-class RunFailed(Exception):
-    """The runner did not bring the job to its end."""
 
 
 def split_flags(parser: Parser, argv: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -154,9 +152,7 @@ def run(
     name = runner_name(argv)
     start = time.monotonic()
     if name != LOCAL_RUNNER:
-        pipeline = beam.Pipeline(options=options)
-        build(pipeline)
-        finished = _finish(pipeline)
+        finished = _run_on_engine(build, options, name, title)
         return RunReport(_stage_counts(finished), time.monotonic() - start, name, 0)
     asked = any(argument.startswith("--direct_num_workers") for argument in argv)
     workers = options.view_as(DirectOptions).direct_num_workers if asked else _local_workers(photos_at_least)
@@ -175,6 +171,22 @@ def run(
             build(pipeline)
             finished = _finish(pipeline)
     return RunReport(_stage_counts(finished), time.monotonic() - start, name, workers)
+
+
+def _run_on_engine(
+    build: Callable[[beam.Pipeline], None], options: PipelineOptions, runner: str, title: str
+) -> beam.runners.runner.PipelineResult:
+    """Runs a pipeline on an engine, which shows its progress on pages of its own."""
+    for talkative in ("apache_beam.utils.subprocess_server", "PrismRunner"):
+        logging.getLogger(talkative).setLevel(logging.ERROR)
+    try:
+        with elapsing(f"{title} on {runner}"):
+            pipeline = beam.Pipeline(options=options)
+            build(pipeline)
+            return _finish(pipeline)
+    except (RuntimeError, grpc.RpcError) as error:  # what Beam's clients make of a job that failed
+        first = str(error).strip().partition("\n")[0]
+        raise RunFailed(f"{runner}: {first or type(error).__name__}") from error
 
 
 def _finish(pipeline: beam.Pipeline) -> beam.runners.runner.PipelineResult:

@@ -1,11 +1,21 @@
-"""The live progress bar of a local run."""
+"""The live progress bar of a local run, and the clock of a run on an engine."""
 
+import contextlib
 import pathlib
 import threading
 import types
+from collections.abc import Iterator
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from celebface.indexing.schemas import Status
 from celebface.transforms import progress
@@ -79,3 +89,19 @@ class ProgressBar:
                 )
             ),
         )
+
+
+@contextlib.contextmanager
+def elapsing(title: str) -> Iterator[None]:
+    """Shows for how long a block has been running, as `ProgressBar` does; for work whose counts are not at hand."""
+    console = Console(stderr=True)
+    with Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        TimeElapsedColumn(),
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+    ) as bar:
+        bar.add_task(title, total=None)
+        yield

@@ -92,6 +92,8 @@ class WriteShards(beam.PTransform):
         if self.layout.unique and self.layout.audit != "off":
             inputs.append(
                 staged
+                # Flink's and Spark's fusion fails where a Flatten and a GroupByKey read the same collection.
+                | "ToJudge" >> beam.Map(lambda keyed: keyed).with_output_types(tuple[int, StagedRow])
                 | "People" >> beam.GroupByKey()
                 | "Summarise" >> beam.Map(_summarise, self.layout)
                 | "Audit" >> JudgePeople(self.layout.shards)

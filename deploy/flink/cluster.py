@@ -1,0 +1,230 @@
+"""A Flink cluster on this machine: a job manager and two task managers, as processes of their own.
+
+    python -m deploy.flink.cluster up
+    python -m deploy.flink.cluster status
+    python -m deploy.flink.cluster down
+
+`make cluster-up` fetches Flink first. Flink's own start scripts are not in the distribution that PyPI has, so the two
+programs that they end in are started here.
+"""
+
+import argparse
+import dataclasses
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import requests
+import tenacity
+
+HERE = pathlib.Path(__file__).parent
+HOME = HERE.parents[1] / "build" / "flink"  # all that the cluster is and leaves
+REST = "http://localhost:8081"
+TASK_MANAGERS = 2
+
+_JOB_MANAGER = "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint"
+_TASK_MANAGER = "org.apache.flink.runtime.taskexecutor.TaskManagerRunner"
+_NOT_NEEDED = ("flink-table", "flink-cep", "flink-csv", "flink-json", "flink-scala")  # SQL, events, file formats
+_HEAP = {_JOB_MANAGER: "448m", _TASK_MANAGER: "512m"}  # of a task manager: framework and task heap of flink-conf.yaml
+_DIRECT = {_JOB_MANAGER: "128m", _TASK_MANAGER: "448m"}  # likewise off-heap and network
+# What Flink reaches into of Java 17; from the configuration that Flink is published with.
+_OPENED = ("lang", "net", "io", "nio", "lang.reflect", "text", "time", "util", "util.concurrent")
+_PATIENCE = 60  # seconds for the cluster to be there, and again for it to end
+_SECONDS_TO_END = 10  # before a process that was asked to end is killed
+
+
+class ClusterError(Exception):
+    """The cluster cannot be started."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Process:
+    """One of the cluster's processes.
+
+    Attributes:
+      name: "jobmanager", "taskmanager-1" and so on.
+    """
+
+    name: str
+
+    @property
+    def pid_file(self) -> pathlib.Path:
+        """Where its process id is kept while it runs."""
+        return HOME / "run" / f"{self.name}.pid"
+
+    @property
+    def log(self) -> pathlib.Path:
+        """What it says."""
+        return HOME / "log" / f"{self.name}.log"
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id, which is also its process group's; None if it does not run."""
+        try:
+            pid = int(self.pid_file.read_text())
+            os.kill(pid, 0)
+        except (FileNotFoundError, ProcessLookupError):
+            return None
+        return pid
+
+
+JOB_MANAGER = Process("jobmanager")
+
+
+def task_managers() -> list[Process]:
+    """The task managers, running or not."""
+    return [Process(f"taskmanager-{number}") for number in range(1, TASK_MANAGERS + 1)]
+
+
+def up() -> None:
+    """Starts what does not run yet, and waits until all task managers have reported.
+
+    Raises:
+      ClusterError: If Flink or Java are not there, or the cluster does not come up.
+    """
+    if not any((HOME / "lib").glob("flink-dist-*.jar")):
+        raise ClusterError(f"there is no Flink in {HOME}; make cluster-up fetches it")
+    if shutil.which("java") is None:
+        raise ClusterError("Flink needs Java, 11 or 17")
+    for folder in ("conf", "log", "run", "tmp"):
+        (HOME / folder).mkdir(exist_ok=True)
+    conf = (HERE / "flink-conf.yaml").read_text()
+    (HOME / "conf" / "flink-conf.yaml").write_text(f"{conf}\nio.tmp.dirs: {HOME / 'tmp'}\n")
+    _start(JOB_MANAGER, _JOB_MANAGER)
+    for manager in task_managers():
+        _start(manager, _TASK_MANAGER)
+    try:
+        _await_task_managers()
+    except tenacity.RetryError as error:
+        logs = ", ".join(str(process.log) for process in (JOB_MANAGER, *task_managers()))
+        raise ClusterError(f"the cluster did not come up in {_PATIENCE} s; see {logs}") from error
+
+
+def down() -> None:
+    """Ends all of it, Python workers included, and deletes what it left beside logs."""
+    running = [process for process in (*task_managers(), JOB_MANAGER) if process.pid]
+    for process in running:
+        _signal(process, signal.SIGTERM)
+    for process in running:
+        try:
+            _await_end(process)
+        except tenacity.RetryError:
+            pass
+        _signal(process, signal.SIGKILL, group=True)  # its Python workers, too
+    for folder in ("conf", "run", "tmp"):
+        shutil.rmtree(HOME / folder, ignore_errors=True)
+
+
+def overview() -> dict[str, Any]:
+    """What the job manager says of the cluster.
+
+    Raises:
+      requests.RequestException: If there is none.
+    """
+    return _ask("overview")
+
+
+def jobs() -> list[dict[str, Any]]:
+    """The jobs that the job manager knows, the newest first, each with its name and state."""
+    return sorted(_ask("jobs/overview")["jobs"], key=lambda job: -job["start-time"])
+
+
+def _start(process: Process, main_class: str) -> None:
+    if process.pid:
+        return
+    jars = [str(jar) for jar in sorted((HOME / "lib").glob("*.jar")) if not jar.name.startswith(_NOT_NEEDED)]
+    command = [
+        "java",
+        *(f"--add-opens=java.base/java.{package}=ALL-UNNAMED" for package in _OPENED),
+        "--add-opens=java.base/sun.nio.ch=ALL-UNNAMED",
+        f"-Xmx{_HEAP[main_class]}",
+        f"-XX:MaxDirectMemorySize={_DIRECT[main_class]}",
+        f"-Dlog4j.configurationFile={HERE / 'log4j.properties'}",
+        "-cp",
+        os.pathsep.join(jars),
+        main_class,
+        "--configDir",
+        str(HOME / "conf"),
+    ]
+    threads = str(max(1, len(os.sched_getaffinity(0)) // TASK_MANAGERS))
+    # The task managers' Python workers inherit these: each its share of the cores.
+    shares = dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"), threads)
+    with process.log.open("wb") as log:
+        child = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # a group of its own, with its workers; Ctrl-C here is not meant for it
+            env={**shares, **os.environ},
+        )
+    process.pid_file.write_text(str(child.pid))
+
+
+@tenacity.retry(
+    stop=tenacity.stop_after_delay(_PATIENCE),
+    wait=tenacity.wait_fixed(0.5),
+    retry=tenacity.retry_if_exception_type(requests.RequestException) | tenacity.retry_if_result(lambda all_in: not all_in),
+)
+def _await_task_managers() -> bool:
+    return overview()["taskmanagers"] >= TASK_MANAGERS
+
+
+@tenacity.retry(
+    stop=tenacity.stop_after_delay(_SECONDS_TO_END),
+    wait=tenacity.wait_fixed(0.1),
+    retry=tenacity.retry_if_result(bool),
+)
+def _await_end(process: Process) -> bool:
+    return process.pid is not None
+
+
+def _signal(process: Process, number: signal.Signals, group: bool = False) -> None:
+    try:
+        pid = int(process.pid_file.read_text())
+        os.killpg(pid, number) if group else os.kill(pid, number)
+    except (FileNotFoundError, ProcessLookupError):
+        pass  # it has ended
+
+
+def _ask(path: str) -> dict[str, Any]:
+    answer = requests.get(f"{REST}/{path}", timeout=5)
+    answer.raise_for_status()
+    return answer.json()
+
+
+def _status() -> Iterator[str]:
+    try:
+        seen = overview()
+    except requests.RequestException:
+        yield "there is no cluster"
+        return
+    yield f"Flink {seen['flink-version']}: {seen['taskmanagers']} task managers, {seen['slots-total']} slots, {REST}"
+    for job in jobs():
+        yield f"{job['state']:<10} {job['duration'] / 1000:8.1f} s  {job['name']}"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command."""
+    parser = argparse.ArgumentParser(prog="python -m deploy.flink.cluster", description=__doc__.splitlines()[0])
+    parser.add_argument("do", choices=("up", "status", "down"))
+    args = parser.parse_args(argv)
+    try:
+        if args.do == "up":
+            up()
+        if args.do == "down":
+            down()
+    except ClusterError as error:
+        print(f"cluster: {error}", file=sys.stderr)
+        return 1
+    print("\n".join(_status()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
