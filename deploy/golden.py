@@ -212,7 +212,9 @@ def _cells(record: Mapping[str, Any], is_reference: bool) -> list[str]:
     faults = "; ".join(f"{name}: {fault}" for name, fault in record["faults"].items())
     verdict = f"NO: {faults}" if faults else ("reference" if is_reference else "yes")
     shown = [record["job"], record["engine"], f"{record['seconds']:.0f}", rows, verdict]
-    return shown if is_reference else [*shown, f"{record['apart']:.1g}", "the same" if record["same_bytes"] else "others"]
+    return (
+        shown if is_reference else [*shown, f"{record['apart']:.1g}", "the same" if record["same_bytes"] else "others"]
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

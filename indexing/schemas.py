@@ -71,6 +71,7 @@ class Reason(enum.StrEnum):
     TOO_MANY_PIXELS = "too_many_pixels"
     TOO_MANY_SCANS = "too_many_scans"
     TOO_FEW_PIXELS = "too_few_pixels"
+    CRASHED = "crashed"
     # detecting, and the quality gate
     NO_FACE = "no_face"
     FACE_TOO_SMALL = "face_too_small"

@@ -80,6 +80,12 @@ class TooManyScans(PhotoFault):
     reason = "too_many_scans"
 
 
+class CrashedReader(PhotoFault):
+    """Whoever decodes it or looks for faces in it dies, or comes to no end."""
+
+    reason = "crashed"
+
+
 class TooFewPixels(PhotoFault):
     """The photo is smaller than the smallest face that could be found in it."""
 

@@ -20,6 +20,7 @@ _WORDS: dict[str, str] = {
     Reason.UNDECODABLE: "damaged image",
     Reason.TOO_MANY_PIXELS: "too many pixels",
     Reason.TOO_FEW_PIXELS: "too few pixels",
+    Reason.CRASHED: "whatever reads it crashes",
     Reason.NO_FACE: "no face found",
     Reason.FACE_TOO_SMALL: "only faces that are too small",
     Reason.LOW_CONFIDENCE: "nothing that is surely a face",

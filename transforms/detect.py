@@ -2,18 +2,16 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import apache_beam as beam
 from apache_beam.utils.shared import Shared
 
 from celebface.indexing.schemas import Reason
 from celebface.models.faces import PHOTOS_TOGETHER, PhotoFault, ReaderConfig
+from celebface.models.reader_process import ReaderProcess
 from celebface.transforms.metrics import StageMetrics
 from celebface.transforms.records import DetectedPhoto, EncodedPhoto, rejected
-
-if TYPE_CHECKING:
-    from celebface.models.face_reader import FaceReader
 
 STAGE = "detect"
 
@@ -59,12 +57,10 @@ class _DetectFacesDoFn(beam.DoFn):
         self._shared = Shared()
 
     def setup(self) -> None:
-        self._reader: FaceReader = self._shared.acquire(self._load)
+        self._reader: ReaderProcess = self._shared.acquire(self._load)
 
-    def _load(self) -> "FaceReader":
-        from celebface.models.face_reader import FaceReader  # here, so that the driver does not load TensorFlow
-
-        return FaceReader(self._config, self._precision, thumbnails=self._thumbnails)
+    def _load(self) -> ReaderProcess:
+        return ReaderProcess(self._config, self._precision, thumbnails=self._thumbnails)
 
     def process(self, photos: Sequence[EncodedPhoto]):
         self._metrics.taken(len(photos))

@@ -9,6 +9,7 @@ programs that they end in are started here.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -111,10 +112,8 @@ def down() -> None:
     for process in running:
         _signal(process, signal.SIGTERM)
     for process in running:
-        try:
+        with contextlib.suppress(tenacity.RetryError):
             _await_end(process)
-        except tenacity.RetryError:
-            pass
         _signal(process, signal.SIGKILL, group=True)  # its Python workers, too
     for folder in ("conf", "run", "tmp"):
         shutil.rmtree(HOME / folder, ignore_errors=True)
@@ -169,7 +168,8 @@ def _start(process: Process, main_class: str) -> None:
 @tenacity.retry(
     stop=tenacity.stop_after_delay(_PATIENCE),
     wait=tenacity.wait_fixed(0.5),
-    retry=tenacity.retry_if_exception_type(requests.RequestException) | tenacity.retry_if_result(lambda all_in: not all_in),
+    retry=tenacity.retry_if_exception_type(requests.RequestException)
+    | tenacity.retry_if_result(lambda all_in: not all_in),
 )
 def _await_task_managers() -> bool:
     return overview()["taskmanagers"] >= TASK_MANAGERS

@@ -1,0 +1,212 @@
+"""Reads faces in a process of its own, so that a photo which kills the decoder does not take the worker with it.
+
+Decoders are native code, and photos come from anybody. The process is watched: if it dies, or gives no answer in time,
+it is started again and the photos of the batch are read one by one, so that only the one that does it is lost. Encoded
+photos go in, crops come out; pixels of whole photos cross no pipe.
+"""
+
+import contextlib
+import dataclasses
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import traceback
+import weakref
+from collections.abc import MutableMapping, Sequence
+from multiprocessing.connection import Connection
+from typing import Any
+
+from celebface.models.faces import CrashedReader, PhotoFaces, PhotoFault, ReaderConfig
+
+_TRIES = 3  # of a photo, the first among its batch; whoever dies in its company is not to be blamed
+_STARTS = 3  # of the process, in a row, before it is given up
+# Patience is for machines that are slow and busy: the largest photo allowed takes some 15 s, loading some 5 s.
+_SECONDS_TO_START = 300.0
+_SECONDS_FOR_A_BATCH = 300.0
+_SECONDS_MORE_FOR_EACH = 30.0
+
+
+class ReaderFailed(Exception):
+    """The process cannot do its work, whatever the photos."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Died:
+    """There is no answer; `how` says why, for people."""
+
+    how: str
+
+
+class ReaderProcess:
+    """Reads batches as `FaceReader` does, elsewhere. Safe to share between threads, which wait for each other."""
+
+    def __init__(self, config: ReaderConfig, precision: str = "float32", *, thumbnails: bool = False):
+        """Starts the process, and does not wait until it has loaded its networks.
+
+        Args:
+          config: As for `FaceReader`.
+          precision: Likewise.
+          thumbnails: Likewise.
+        """
+        self._made_of = (config, precision, thumbnails)
+        self._lock = threading.Lock()
+        self._child = _Child(self._made_of)
+
+    @property
+    def pid(self) -> int:
+        """The process that reads now."""
+        return self._child.pid
+
+    def read(
+        self, photos: Sequence[bytes], seconds: MutableMapping[str, float] | None = None
+    ) -> list[PhotoFaces | PhotoFault]:
+        """Reads a batch.
+
+        Args:
+          photos: Encoded photos.
+          seconds: As for `FaceReader.read`.
+
+        Returns:
+          As `FaceReader.read` does; `CrashedReader` for photos that the process did not survive.
+
+        Raises:
+          ReaderFailed: If the process cannot be started, or fails at something that is no fault of a photo.
+        """
+        spent: MutableMapping[str, float] = {} if seconds is None else seconds
+        with self._lock:
+            answer = self._ask(photos, spent)
+            if not isinstance(answer, _Died):
+                return answer
+            return [self._read_alone(photo, spent, first=answer if len(photos) == 1 else None) for photo in photos]
+
+    def _read_alone(self, photo: bytes, seconds: MutableMapping[str, float], first: _Died | None) -> Any:
+        deaths = [first] if first else []
+        while len(deaths) < _TRIES - (first is None):
+            answer = self._ask([photo], seconds)
+            if not isinstance(answer, _Died):
+                return answer[0]
+            deaths.append(answer)
+        return CrashedReader(f"the process that read it {deaths[-1].how}, {_TRIES} times")
+
+    def _ask(self, photos: Sequence[bytes], seconds: MutableMapping[str, float]) -> list[PhotoFaces | PhotoFault] | _Died:
+        self._start()
+        answer = self._child.ask(list(photos), _SECONDS_FOR_A_BATCH + _SECONDS_MORE_FOR_EACH * len(photos))
+        if isinstance(answer, _Died):
+            return answer
+        results, spent = answer
+        for work, took in spent.items():
+            seconds[work] = seconds.get(work, 0.0) + took
+        return results
+
+    def _start(self) -> None:
+        """Sees to it that there is a process that has loaded its networks."""
+        how = ""
+        for _ in range(_STARTS):
+            if self._child.is_dead:
+                self._child = _Child(self._made_of)
+            ready = self._child.wait_until_ready(_SECONDS_TO_START)
+            if not isinstance(ready, _Died):
+                return
+            how = ready.how
+        raise ReaderFailed(f"the process that reads photos {how} at its start, {_STARTS} times")
+
+
+class _Child:
+    """The process, seen from outside."""
+
+    def __init__(self, made_of: tuple[ReaderConfig, str, bool]):
+        self._pipe, theirs = multiprocessing.Pipe()
+        with theirs:
+            self._process = subprocess.Popen(
+                # -P: a folder of photos may hold an annoy.py
+                [sys.executable, "-P", "-m", "celebface.models.reader_process", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+        self._ready = False
+        self.is_dead = False
+        self._end = weakref.finalize(self, _end, self._pipe, self._process)
+        with contextlib.suppress(OSError):  # it is dead already, which is seen in time
+            self._pipe.send(made_of)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def wait_until_ready(self, seconds: float) -> None | _Died:
+        if not self._ready:
+            loaded = self._receive(seconds)
+            if isinstance(loaded, _Died):
+                return loaded
+            self._ready = True
+        return None
+
+    def ask(self, photos: list[bytes], seconds: float) -> Any:
+        try:
+            self._pipe.send(photos)
+        except OSError:
+            return self._bury()
+        return self._receive(seconds)
+
+    def _receive(self, seconds: float) -> Any:
+        """An answer; what it says of itself when it fails is raised here."""
+        try:
+            if not self._pipe.poll(seconds):
+                self._process.kill()
+                self._bury()
+                return _Died(f"gave no answer in {seconds:.0f} s")
+            answer, failure = self._pipe.recv()
+        except (EOFError, OSError):
+            return self._bury()
+        if failure:
+            raise ReaderFailed(f"the process that reads photos failed:\n{failure}")
+        return answer
+
+    def _bury(self) -> _Died:
+        self.is_dead = True
+        self._end()
+        status = self._process.returncode
+        return _Died(f"died ({signal.Signals(-status).name})" if status < 0 else f"ended with status {status}")
+
+
+def _end(pipe: Connection, process: subprocess.Popen) -> None:
+    """Ends a process: it goes when nobody is at the other end of its pipe."""
+    pipe.close()
+    try:
+        process.wait(5)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def serve(pipe: Connection) -> None:
+    """Reads what it is sent until there is nobody who sends; a failure is told to whoever asked."""
+    try:
+        made_of = pipe.recv()
+        reader = _load(*made_of)
+        pipe.send((None, ""))
+        while True:
+            photos = pipe.recv()
+            seconds: dict[str, float] = {}
+            pipe.send(((reader.read(photos, seconds), seconds), ""))
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return
+    except Exception:
+        pipe.send((None, traceback.format_exc()))
+
+
+def _load(config: ReaderConfig, precision: str, thumbnails: bool) -> Any:
+    from celebface.models.face_reader import FaceReader  # here, so that whoever only watches does not load TensorFlow
+
+    return FaceReader(config, precision, thumbnails=thumbnails)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's, which goes, and then so does this
+    serve(Connection(int(sys.argv[1])))
+    os._exit(0)  # without TensorFlow's long farewell

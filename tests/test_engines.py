@@ -1,0 +1,156 @@
+"""Jobs on real engines: a Flink cluster on this machine, and Prism. Each is held against Beam's local engine.
+
+`make test-engines` fetches the engines and runs these tests; without that they are skipped. The cluster is started here
+and ended, so none may be running.
+"""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+import requests
+import tenacity
+
+from celebface.transforms.staged import PART
+from deploy import engines, golden, same
+from deploy.flink import cluster
+
+pytestmark = pytest.mark.timeout(900)
+
+MANY, SOME = 2000, 900  # photos
+LOCAL = golden.Engine("local", ["--direct_num_workers=2"])
+FLINK = golden.Engine("Flink", engines.flags("FlinkRunner", 2))
+FLINK_4 = golden.Engine("Flink, 4 slots", engines.flags("FlinkRunner", 4))
+PRISM = golden.Engine("Prism", engines.flags("PrismRunner"))
+
+
+def missing(what: str) -> None:
+    if os.environ.get("CELEBFACE_ENGINES"):
+        pytest.fail(f"{what} is missing, though CELEBFACE_ENGINES wants these tests to run")
+    pytest.skip(f"{what} is missing: make test-engines fetches it and runs these tests")
+
+
+@pytest.fixture(scope="module")
+def flink() -> Iterator[None]:
+    if not (cluster.HOME / "lib").is_dir() or not engines.FLINK_JOB_SERVER.exists():
+        missing("Flink")
+    cluster.up()
+    yield
+    cluster.down()
+
+
+@pytest.fixture(scope="module")
+def prism() -> None:
+    if not engines.PRISM.exists():
+        missing("Prism")
+
+
+@pytest.fixture
+def whole_cluster(flink) -> None:
+    """What an earlier test has killed runs again."""
+    cluster.up()
+
+
+@pytest.fixture(scope="module")
+def photos(cache, tmp_path_factory) -> pathlib.Path:
+    folder = tmp_path_factory.mktemp("photos")
+    golden.make_photos(folder, MANY)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def some_photos(photos, tmp_path_factory) -> str:
+    """A list of the first of them."""
+    found = tmp_path_factory.mktemp("list") / "photos.txt"
+    found.write_text("".join(f"{path}\n" for path in sorted(photos.iterdir())[:SOME]))
+    return str(found)
+
+
+@pytest.fixture(scope="module")
+def version(gallery) -> str:
+    [found] = (path for path in gallery.iterdir() if (path / "manifest.json").exists())
+    return str(found)
+
+
+@pytest.fixture(scope="module")
+def unbroken(some_photos, version, tmp_path_factory) -> str:
+    """Their results by the local engine."""
+    return golden.match(LOCAL, [some_photos], version, tmp_path_factory.mktemp("local") / "matches").output
+
+
+def faults(one: str, other: str) -> dict[str, str]:
+    found = same.compare(one, other)
+    assert sum(row.rows for row in found) > 0
+    return {row.name: row.fault for row in found if row.fault}
+
+
+@pytest.mark.parametrize("engine", [FLINK, FLINK_4, PRISM], ids=lambda engine: engine.name)
+def test_a_gallery_is_the_same_whatever_built_it(engine, request, version, tmp_path):
+    request.getfixturevalue("prism" if engine is PRISM else "whole_cluster")
+    built = golden.build_gallery(engine, "", tmp_path / "galleries")
+    assert not faults(version, built.output)
+    assert engine is PRISM or cluster.jobs()[0]["state"] == "FINISHED"
+
+
+@pytest.mark.parametrize("engine", [FLINK, PRISM], ids=lambda engine: engine.name)
+def test_matches_are_the_same_whatever_found_them(engine, request, photos, version, local_matches, tmp_path):
+    request.getfixturevalue("prism" if engine is PRISM else "whole_cluster")
+    done = golden.match(engine, [str(photos)], version, tmp_path / "matches")
+    [ledger] = (row for row in same.compare(local_matches, done.output) if row.name == "ledger")
+    assert ledger.rows == MANY
+    assert not faults(local_matches, done.output)
+    assert engine is PRISM or cluster.jobs()[0]["state"] == "FINISHED"
+
+
+@pytest.fixture(scope="module")
+def local_matches(photos, version, tmp_path_factory) -> str:
+    return golden.match(LOCAL, [str(photos)], version, tmp_path_factory.mktemp("local") / "all").output
+
+
+def start_match(photos: str, version: str, output: pathlib.Path) -> subprocess.Popen:
+    command = ["match", photos, f"--gallery={version}", f"--output={output}", "--embeddings", *FLINK.flags]
+    return subprocess.Popen(
+        [sys.executable, "-m", "celebface.pipelines.cli", *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+@tenacity.retry(
+    stop=tenacity.stop_after_delay(300),
+    wait=tenacity.wait_fixed(0.2),
+    retry=tenacity.retry_if_result(lambda met: not met),
+)
+def in_the_middle(job: subprocess.Popen, output: pathlib.Path) -> bool:
+    """Waits until some photos are done."""
+    assert job.poll() is None, job.communicate()[0]
+    return any(output.rglob(f"{PART}-*.arrow"))
+
+
+def kill_task_manager() -> None:
+    os.kill(cluster.task_managers()[0].pid, signal.SIGKILL)
+
+
+def kill_python_worker() -> None:
+    group = cluster.task_managers()[0].pid
+    found = subprocess.check_output(["pgrep", "-g", str(group), "-f", "celebface.pipelines.local_worker"], text=True)
+    os.kill(int(found.split()[0]), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("kill", [kill_task_manager, kill_python_worker])
+def test_a_job_outlives_what_is_killed(kill, whole_cluster, some_photos, version, unbroken, tmp_path):
+    job = start_match(some_photos, version, tmp_path / "matches")
+    in_the_middle(job, tmp_path)
+    kill()
+    said, _ = job.communicate()
+    assert job.returncode == 0, said
+    newest = cluster.jobs()[0]
+    history = requests.get(f"{cluster.REST}/jobs/{newest['jid']}/exceptions", timeout=5).json()
+    assert newest["state"] == "FINISHED"
+    assert history["exceptionHistory"]["entries"], "nothing had to be done again"
+    assert not faults(unbroken, str(tmp_path / "matches"))
