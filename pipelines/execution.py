@@ -27,11 +27,14 @@ from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
 from celebface.pipelines.arguments import LOCAL_RUNNER, Parser, RunFailed
 from celebface.pipelines.progress import ProgressBar, elapsing
+from celebface.pipelines.text import complain
 from celebface.transforms import progress
 from celebface.transforms.metrics import LOST, MICROSECONDS, NOTED
 
 _PHOTOS_WORTH_A_PROCESS = 150  # for fewer, loading TensorFlow and the networks takes longer than the work
 _OURS = ("--dry_run",)  # Beam has it too, for Dataflow, where it needs a value
+_RUNS = 3  # of a local job whose worker processes die; a killed run's parts are taken over, so little is done twice
+_WORKER_DIED = ("Channel closed prematurely", "Worker subprocess exited")  # what Beam's local engine says then
 _BYTES_PER_PROCESS = 3 * 2**30  # a worker peaks at 1.9 GB, at the start; at 3.5 GB with a photo of the largest size
 
 
@@ -146,7 +149,8 @@ def run(
       The report.
 
     Raises:
-      RunFailed: If the runner ended the job otherwise than done; and whatever the pipeline raised.
+      RunFailed: If the runner ended the job otherwise than done, or workers were killed again and again; and whatever
+        the pipeline raised.
     """
     options = PipelineOptions(list(argv))
     name = runner_name(argv)
@@ -160,17 +164,31 @@ def run(
     options.view_as(DirectOptions).direct_num_workers = workers
     if workers == 1 and networks:
         importlib.import_module("celebface.models.quiet_tensorflow")  # before the progress bar has the terminal
-    with (
-        # A worker may yet write its last counts while the folder goes.
-        tempfile.TemporaryDirectory(prefix="celebface-progress-", ignore_cleanup_errors=True) as folder,
-        _worker_environment(workers, folder),
-    ):
-        progress.reset()
-        with ProgressBar(pathlib.Path(folder), title):
-            pipeline = beam.Pipeline(runner=_local_runner(options, workers), options=options)
-            build(pipeline)
-            finished = _finish(pipeline)
+    finished = _run_locally(build, options, workers, title)
     return RunReport(_stage_counts(finished), time.monotonic() - start, name, workers)
+
+
+def _run_locally(
+    build: Callable[[beam.Pipeline], None], options: PipelineOptions, workers: int, title: str
+) -> beam.runners.runner.PipelineResult:
+    """Runs a pipeline on this machine; again if a worker process was killed, as Beam's local engine fails with it."""
+    for _ in range(_RUNS):
+        with (
+            # A worker may yet write its last counts while the folder goes.
+            tempfile.TemporaryDirectory(prefix="celebface-progress-", ignore_cleanup_errors=True) as folder,
+            _worker_environment(workers, folder),
+        ):
+            progress.reset()
+            try:
+                with ProgressBar(pathlib.Path(folder), title):
+                    pipeline = beam.Pipeline(runner=_local_runner(options, workers), options=options)
+                    build(pipeline)
+                    return _finish(pipeline)
+            except RuntimeError as error:
+                if not any(died in str(error) for died in _WORKER_DIED):
+                    raise
+        complain(f"celebface {title}: a worker process was killed; going on where it was")
+    raise RunFailed(f"a worker process was killed in each of {_RUNS} runs")
 
 
 def _run_on_engine(

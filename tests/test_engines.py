@@ -6,14 +6,17 @@ and ended, so none may be running.
 
 import os
 import pathlib
+import shlex
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 
+import pyarrow.parquet as pq
 import pytest
 import requests
 import tenacity
+from crashing.sitecustomize import MARK
 
 from celebface.transforms.staged import PART
 from deploy import engines, golden, same
@@ -21,6 +24,7 @@ from deploy.flink import cluster
 
 pytestmark = pytest.mark.timeout(900)
 
+CRASHING = pathlib.Path(__file__).parent / "crashing"
 MANY, SOME = 2000, 900  # photos
 LOCAL = golden.Engine("local", ["--direct_num_workers=2"])
 FLINK = golden.Engine("Flink", engines.flags("FlinkRunner", 2))
@@ -154,3 +158,43 @@ def test_a_job_outlives_what_is_killed(kill, whole_cluster, some_photos, version
     assert newest["state"] == "FINISHED"
     assert history["exceptionHistory"]["entries"], "nothing had to be done again"
     assert not faults(unbroken, str(tmp_path / "matches"))
+
+
+@pytest.fixture(scope="module")
+def with_a_marked_photo(photos, tmp_path_factory) -> pathlib.Path:
+    """A folder of 40 of the photos; one of them kills whoever decodes it."""
+    folder = tmp_path_factory.mktemp("marked")
+    for photo in sorted(photos.iterdir())[:40]:
+        mark = MARK if photo.stem == "00003" else b""
+        (folder / photo.name).write_bytes(photo.read_bytes() + mark)
+    return folder
+
+
+@pytest.mark.parametrize("engine", [LOCAL, FLINK, PRISM], ids=lambda engine: engine.name)
+def test_a_photo_that_kills_its_decoder_is_lost_alone(
+    engine, request, with_a_marked_photo, version, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(CRASHING), os.environ.get("PYTHONPATH")])))
+    flags = engine.flags
+    if engine is FLINK:
+        request.getfixturevalue("whole_cluster")
+        [worker] = (flag for flag in flags if "process_command" in flag)
+        flags = [*flags, f"--environment_options=process_command={as_told(worker.rpartition('=')[2], tmp_path)}"]
+    if engine is PRISM:
+        request.getfixturevalue("prism")
+    done = golden.match(golden.Engine(engine.name, flags), [str(with_a_marked_photo)], version, tmp_path / "matches")
+    [ledger] = pathlib.Path(done.output).glob("ledger-*.parquet")
+    rows = pq.read_table(ledger, columns=["uri", "status", "reason", "detail"]).to_pylist()
+    assert len(rows) == len({row["uri"] for row in rows}) == 40
+    [crashed] = (row for row in rows if row["reason"] == "crashed")
+    assert crashed["uri"].endswith("00003.jpg")
+    assert crashed["detail"] == "the process that read it died (SIGSEGV), 3 times"
+    assert sum(row["status"] == "done" for row in rows) == 13
+
+
+def as_told(worker: str, folder: pathlib.Path) -> pathlib.Path:
+    """A worker's program with this process's PYTHONPATH, which the cluster does not have."""
+    script = folder / "worker"
+    script.write_text(f'#!/bin/sh\nPYTHONPATH={shlex.quote(os.environ["PYTHONPATH"])} exec {worker} "$@"\n')
+    script.chmod(0o755)
+    return script

@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.utils.shared import Shared
 
 from celebface.indexing.schemas import Reason
 from celebface.models.faces import PHOTOS_TOGETHER, PhotoFault, ReaderConfig
-from celebface.models.reader_process import ReaderProcess
+from celebface.models.isolated_reader import IsolatedReader
 from celebface.transforms.metrics import StageMetrics
 from celebface.transforms.records import DetectedPhoto, EncodedPhoto, rejected
 
@@ -54,13 +53,9 @@ class _DetectFacesDoFn(beam.DoFn):
         self._precision = precision
         self._thumbnails = thumbnails
         self._metrics = StageMetrics(STAGE)
-        self._shared = Shared()
 
     def setup(self) -> None:
-        self._reader: ReaderProcess = self._shared.acquire(self._load)
-
-    def _load(self) -> ReaderProcess:
-        return ReaderProcess(self._config, self._precision, thumbnails=self._thumbnails)
+        self._reader = IsolatedReader(self._config, self._precision, thumbnails=self._thumbnails)
 
     def process(self, photos: Sequence[EncodedPhoto]):
         self._metrics.taken(len(photos))

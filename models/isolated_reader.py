@@ -7,6 +7,7 @@ photos go in, crops come out; pixels of whole photos cross no pipe.
 
 import contextlib
 import dataclasses
+import functools
 import multiprocessing
 import os
 import signal
@@ -22,11 +23,18 @@ from typing import Any
 from celebface.models.faces import CrashedReader, PhotoFaces, PhotoFault, ReaderConfig
 
 _TRIES = 3  # of a photo, the first among its batch; whoever dies in its company is not to be blamed
-_STARTS = 3  # of the process, in a row, before it is given up
+_STARTS = 3  # of a process, in a row, before it is given up
 # Patience is for machines that are slow and busy: the largest photo allowed takes some 15 s, loading some 5 s.
 _SECONDS_TO_START = 300.0
 _SECONDS_FOR_A_BATCH = 300.0
 _SECONDS_MORE_FOR_EACH = 30.0
+
+# Processes that have nothing to do; they load TensorFlow, which takes seconds, and so outlive those who use them. There
+# are never more than have been at work at once.
+_idle: list["_Child"] = []
+_at_once = threading.BoundedSemaphore(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2)
+
+_MadeOf = tuple[ReaderConfig, str, bool]  # the arguments of a FaceReader
 
 
 class ReaderFailed(Exception):
@@ -40,25 +48,23 @@ class _Died:
     how: str
 
 
-class ReaderProcess:
-    """Reads batches as `FaceReader` does, elsewhere. Safe to share between threads, which wait for each other."""
+class IsolatedReader:
+    """Reads batches as `FaceReader` does, in another process. Safe to share between threads, which have one each."""
 
     def __init__(self, config: ReaderConfig, precision: str = "float32", *, thumbnails: bool = False):
-        """Starts the process, and does not wait until it has loaded its networks.
+        """Starts a process if there is none, and does not wait until it has loaded its networks.
 
         Args:
           config: As for `FaceReader`.
           precision: Likewise.
           thumbnails: Likewise.
         """
-        self._made_of = (config, precision, thumbnails)
-        self._lock = threading.Lock()
-        self._child = _Child(self._made_of)
-
-    @property
-    def pid(self) -> int:
-        """The process that reads now."""
-        return self._child.pid
+        self._made_of: _MadeOf = (config, precision, thumbnails)
+        if _at_once.acquire(blocking=False):  # else as many as may be are at work already
+            try:
+                _idle.append(_take(self._made_of))
+            finally:
+                _at_once.release()
 
     def read(
         self, photos: Sequence[bytes], seconds: MutableMapping[str, float] | None = None
@@ -76,24 +82,58 @@ class ReaderProcess:
           ReaderFailed: If the process cannot be started, or fails at something that is no fault of a photo.
         """
         spent: MutableMapping[str, float] = {} if seconds is None else seconds
-        with self._lock:
-            answer = self._ask(photos, spent)
+        with _at_once, _Watched(self._made_of) as process:
+            answer = process.ask(photos, spent)
             if not isinstance(answer, _Died):
                 return answer
-            return [self._read_alone(photo, spent, first=answer if len(photos) == 1 else None) for photo in photos]
+            deaths = 1 if len(photos) == 1 else 0
+            return [_read_alone(process, photo, spent, answer, deaths) for photo in photos]
 
-    def _read_alone(self, photo: bytes, seconds: MutableMapping[str, float], first: _Died | None) -> Any:
-        deaths = [first] if first else []
-        while len(deaths) < _TRIES - (first is None):
-            answer = self._ask([photo], seconds)
-            if not isinstance(answer, _Died):
-                return answer[0]
-            deaths.append(answer)
-        return CrashedReader(f"the process that read it {deaths[-1].how}, {_TRIES} times")
 
-    def _ask(self, photos: Sequence[bytes], seconds: MutableMapping[str, float]) -> list[PhotoFaces | PhotoFault] | _Died:
+def end_idle() -> None:
+    """Ends the processes that have nothing to do."""
+    while _idle:
+        _idle.pop().end()
+
+
+def _read_alone(
+    process: "_Watched", photo: bytes, seconds: MutableMapping[str, float], last: _Died, deaths: int
+) -> PhotoFaces | PhotoFault:
+    for _ in range(1 + deaths, _TRIES):
+        answer = process.ask([photo], seconds)
+        if not isinstance(answer, _Died):
+            return answer[0]
+        last = answer
+    return CrashedReader(f"the process that read it {last.how}, {_TRIES} times")
+
+
+def _take(made_of: _MadeOf) -> "_Child":
+    try:
+        return _idle.pop()
+    except IndexError:
+        return _Child(made_of)
+
+
+class _Watched:
+    """A process that is taken from the idle ones, and started again as often as it dies."""
+
+    def __init__(self, made_of: _MadeOf):
+        self._made_of = made_of
+
+    def __enter__(self) -> "_Watched":
+        self._child = _take(self._made_of)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if not self._child.is_dead:
+            _idle.append(self._child)
+
+    def ask(
+        self, photos: Sequence[bytes], seconds: MutableMapping[str, float]
+    ) -> list[PhotoFaces | PhotoFault] | _Died:
         self._start()
-        answer = self._child.ask(list(photos), _SECONDS_FOR_A_BATCH + _SECONDS_MORE_FOR_EACH * len(photos))
+        patience = _SECONDS_FOR_A_BATCH + _SECONDS_MORE_FOR_EACH * len(photos)
+        answer = self._child.ask((self._made_of, list(photos)), patience)
         if isinstance(answer, _Died):
             return answer
         results, spent = answer
@@ -102,7 +142,7 @@ class ReaderProcess:
         return results
 
     def _start(self) -> None:
-        """Sees to it that there is a process that has loaded its networks."""
+        """Sees to it that there is a process that is ready."""
         how = ""
         for _ in range(_STARTS):
             if self._child.is_dead:
@@ -117,12 +157,12 @@ class ReaderProcess:
 class _Child:
     """The process, seen from outside."""
 
-    def __init__(self, made_of: tuple[ReaderConfig, str, bool]):
+    def __init__(self, made_of: _MadeOf):
         self._pipe, theirs = multiprocessing.Pipe()
         with theirs:
             self._process = subprocess.Popen(
                 # -P: a folder of photos may hold an annoy.py
-                [sys.executable, "-P", "-m", "celebface.models.reader_process", str(theirs.fileno())],
+                [sys.executable, "-P", "-m", "celebface.models.isolated_reader", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -130,7 +170,7 @@ class _Child:
             )
         self._ready = False
         self.is_dead = False
-        self._end = weakref.finalize(self, _end, self._pipe, self._process)
+        self.end = weakref.finalize(self, _end, self._pipe, self._process)
         with contextlib.suppress(OSError):  # it is dead already, which is seen in time
             self._pipe.send(made_of)
 
@@ -146,9 +186,9 @@ class _Child:
             self._ready = True
         return None
 
-    def ask(self, photos: list[bytes], seconds: float) -> Any:
+    def ask(self, batch: tuple[_MadeOf, list[bytes]], seconds: float) -> Any:
         try:
-            self._pipe.send(photos)
+            self._pipe.send(batch)
         except OSError:
             return self._bury()
         return self._receive(seconds)
@@ -164,12 +204,13 @@ class _Child:
         except (EOFError, OSError):
             return self._bury()
         if failure:
+            self._bury()
             raise ReaderFailed(f"the process that reads photos failed:\n{failure}")
         return answer
 
     def _bury(self) -> _Died:
         self.is_dead = True
-        self._end()
+        self.end()
         status = self._process.returncode
         return _Died(f"died ({signal.Signals(-status).name})" if status < 0 else f"ended with status {status}")
 
@@ -188,22 +229,23 @@ def serve(pipe: Connection) -> None:
     """Reads what it is sent until there is nobody who sends; a failure is told to whoever asked."""
     try:
         made_of = pipe.recv()
-        reader = _load(*made_of)
+        from celebface.models.face_reader import FaceReader  # whoever only watches does not load TensorFlow
+
+        @functools.lru_cache(maxsize=2)  # a build and a match of one driver, say
+        def reader(config: ReaderConfig, precision: str, thumbnails: bool) -> FaceReader:
+            return FaceReader(config, precision, thumbnails=thumbnails)
+
+        reader(*made_of)
         pipe.send((None, ""))
         while True:
-            photos = pipe.recv()
+            made_of, photos = pipe.recv()
             seconds: dict[str, float] = {}
-            pipe.send(((reader.read(photos, seconds), seconds), ""))
+            results = reader(*made_of).read(photos, seconds)
+            pipe.send(((results, seconds), ""))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
     except Exception:
         pipe.send((None, traceback.format_exc()))
-
-
-def _load(config: ReaderConfig, precision: str, thumbnails: bool) -> Any:
-    from celebface.models.face_reader import FaceReader  # here, so that whoever only watches does not load TensorFlow
-
-    return FaceReader(config, precision, thumbnails=thumbnails)
 
 
 if __name__ == "__main__":
