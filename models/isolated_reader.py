@@ -178,7 +178,7 @@ class _Child:
     def pid(self) -> int:
         return self._process.pid
 
-    def wait_until_ready(self, seconds: float) -> None | _Died:
+    def wait_until_ready(self, seconds: float) -> _Died | None:
         if not self._ready:
             loaded = self._receive(seconds)
             if isinstance(loaded, _Died):

@@ -31,6 +31,10 @@ class RunFailed(Exception):
     """A job did not come to its end; said in one line, after which the program exits with 1."""
 
 
+class Launched(Exception):
+    """A job was described as a template, which somebody else will run; the message says what is to be done then."""
+
+
 class Parser(argparse.ArgumentParser):
     """Faults of the command line are one line on stderr and exit 2."""
 

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from celebface.pipelines.arguments import RunFailed, UsageError
+from celebface.pipelines.arguments import Launched, RunFailed, UsageError
 from celebface.pipelines.text import complain
 
 # Each command is a module with main(argv) -> exit code; only the one that runs is loaded.
@@ -68,6 +68,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UsageError as error:
         complain(f"celebface {command}: {error}")
         return 2
+    except Launched as after:
+        print(f"celebface {command}: {after}")
+        return 0
     except RunFailed as error:
         complain(f"celebface {command}: {error}; the same command goes on where it was")
         return 1

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import apache_beam as beam
 import grpc
 from apache_beam.metrics import MetricsFilter
-from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options import DirectOptions, GoogleCloudOptions, PipelineOptions, StandardOptions
 from apache_beam.portability.api import beam_provision_api_pb2
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo
@@ -25,7 +25,7 @@ from apache_beam.runners.portability.portable_runner import JobServiceHandle
 from apache_beam.runners.runner import PipelineState, create_runner
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
-from celebface.pipelines.arguments import LOCAL_RUNNER, Parser, RunFailed
+from celebface.pipelines.arguments import LOCAL_RUNNER, Launched, Parser, RunFailed
 from celebface.pipelines.progress import ProgressBar, elapsing
 from celebface.pipelines.text import complain
 from celebface.transforms import progress
@@ -149,6 +149,7 @@ def run(
       The report.
 
     Raises:
+      Launched: If the job is to be a template.
       RunFailed: If the runner ended the job otherwise than done, or workers were killed again and again; and whatever
         the pipeline raised.
     """
@@ -201,6 +202,9 @@ def _run_on_engine(
         with elapsing(f"{title} on {runner}"):
             pipeline = beam.Pipeline(options=options)
             build(pipeline)
+            if place := options.view_as(GoogleCloudOptions).template_location:
+                pipeline.run()
+                raise Launched(f"{place} describes the job; when it has run, the same command without --runner ends it")
             return _finish(pipeline)
     except (RuntimeError, grpc.RpcError) as error:  # what Beam's clients make of a job that failed
         first = str(error).strip().partition("\n")[0]

@@ -16,7 +16,7 @@ from images import encoded, plain
 from celebface.models import isolated_reader
 from celebface.models.face_reader import FaceReader
 from celebface.models.faces import CrashedReader, NotAnImage, ReaderConfig
-from celebface.models.isolated_reader import ReaderFailed, IsolatedReader
+from celebface.models.isolated_reader import IsolatedReader, ReaderFailed
 
 CRASHING = pathlib.Path(__file__).parent / "crashing"
 
