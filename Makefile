@@ -18,6 +18,8 @@ BENCHMARKS ?= throughput detection_quality stages scaling download calibration a
 
 BIN := $(VENV)/bin
 FLINK := build/flink
+DATAFLOW := build/dataflow-venv
+IMAGE ?= celebface-worker
 BEAM_VERSION = $(shell sed -n 's/^apache-beam==\([^ ]*\).*/\1/p' requirements.lock)
 LAYERS := pipelines transforms models indexing
 
@@ -35,7 +37,7 @@ engine = $$($(BIN)/python -m deploy.engines $(RUNNER) --parallelism=$(PARALLELIS
 flag = $(if $(2),--$(1)=$(2))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup models build-gallery match report train test test-browser test-engines golden cluster-up cluster-down bench bench-index \
+.PHONY: help setup models build-gallery match report train test test-browser test-engines golden dataflow-plan image cluster-up cluster-down bench bench-index \
 	lint lock clean
 
 help: ## Show this help
@@ -45,14 +47,22 @@ help: ## Show this help
 
 setup: $(VENV)/.installed ## Make the virtual environment with the locked versions
 
+# An environment of locked versions, in which this is installed so that changes to it count at once.
+define make-venv
+	$(PYTHON) -m venv $(1)
+	sed -n '/^annoy==/,/^[^ ]/{/^annoy==/p;/^  /p;}' $(2) | sed '/# via/d;/^ *#/d' > $(1)/annoy.lock
+	ANNOY_COMPILER_ARGS="$(ANNOY_FLAGS)" $(1)/bin/python -m pip install --quiet --no-cache-dir --no-binary annoy \
+		--require-hashes --no-deps --requirement $(1)/annoy.lock
+	$(1)/bin/python -m pip install --quiet --require-hashes --requirement $(2)
+	$(1)/bin/python -m pip install --quiet --quiet --no-deps --editable .
+	touch $(1)/.installed
+endef
+
 $(VENV)/.installed: requirements.lock setup.py pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	sed -n '/^annoy==/,/^[^ ]/{/^annoy==/p;/^  /p;}' requirements.lock | sed '/# via/d;/^ *#/d' > $(VENV)/annoy.lock
-	ANNOY_COMPILER_ARGS="$(ANNOY_FLAGS)" $(BIN)/python -m pip install --quiet --no-cache-dir --no-binary annoy \
-		--require-hashes --no-deps --requirement $(VENV)/annoy.lock
-	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.lock
-	$(BIN)/python -m pip install --quiet --quiet --no-deps --editable .
-	touch $@
+	$(call make-venv,$(VENV),requirements.lock)
+
+$(DATAFLOW)/.installed: deploy/requirements.lock setup.py pyproject.toml
+	$(call make-venv,$(DATAFLOW),deploy/requirements.lock)
 
 models: setup ## Fetch the pre-trained FaceNet and the sample photos
 	@$(BIN)/celebface fetch-models
@@ -112,6 +122,13 @@ $(FLINK)/job-server.jar: deploy/flink/pom.xml
 
 build/prism: | setup ## Build Beam's portable runner with Go, for RUNNER=PrismRunner where it cannot be downloaded
 	GOBIN=$(CURDIR)/build go install github.com/apache/beam/sdks/v2/go/cmd/prism@v$(BEAM_VERSION)
+
+dataflow-plan: $(DATAFLOW)/.installed ## Build both jobs for Dataflow, offline, and check what would be sent; PLAN_ARGS
+	@$(DATAFLOW)/bin/celebface fetch-models >/dev/null
+	@$(DATAFLOW)/bin/python -m deploy.dataflow_plan $(PLAN_ARGS)
+
+image: ## Build the workers' container image with Docker; IMAGE (its name)
+	docker build --file deploy/Dockerfile --build-arg ANNOY_FLAGS="$(ANNOY_FLAGS)" --tag $(IMAGE) .
 
 golden: models ## Run the same jobs on every engine that is there, and compare the results; GOLDEN
 	$(BIN)/python -m deploy.golden $(GOLDEN)

@@ -31,10 +31,12 @@ import apache_beam as beam  # noqa: E402  # after the handler
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions  # noqa: E402
 from apache_beam.portability import common_urns, python_urns  # noqa: E402
 from apache_beam.portability.api import beam_runner_api_pb2  # noqa: E402
+from apache_beam.runners.runner import create_runner  # noqa: E402
 from google.protobuf.message import DecodeError  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
+from celebface.indexing import storage  # noqa: E402
 from celebface.indexing.cache import default_cache  # noqa: E402
 from celebface.indexing.tombstones import NONE  # noqa: E402
 from celebface.models.weights import encoder_folder  # noqa: E402
@@ -142,21 +144,27 @@ def plan(command: str, build: Callable[[beam.Pipeline], None], argv: Sequence[st
     FOLDER.mkdir(parents=True, exist_ok=True)
     written = FOLDER / f"{command}.json"
     written.unlink(missing_ok=True)
-    options = PipelineOptions([*argv, "--dry_run=True", "--no_auth", f"--template_location={written}"])
+
+    def keep(self: Any, folder: str, name: str, content: Any, **kwargs: Any) -> None:
+        if name == written.name:  # else it is one of the files that would be staged
+            written.write_bytes(content.read())
+
+    options = PipelineOptions([*argv, "--no_auth", f"--template_location={written}"])
     client = apiclient.DataflowApplicationClient
+    runner = create_runner("DataflowRunner")
     with (
         mock.patch.object(GoogleCloudOptions, "_warn_if_soft_delete_policy_enabled"),
-        mock.patch.object(client, "stage_file_with_retry"),
+        mock.patch.object(client, "stage_file_with_retry", keep),
         mock.patch.object(client, "_gcs_file_copy"),
+        mock.patch.object(storage, "list_files", return_value=[]),  # nothing is done yet
     ):
         try:
-            pipeline = beam.Pipeline(options=options)
+            pipeline = beam.Pipeline(runner=runner, options=options)
             build(pipeline)
-            result = pipeline.run()
+            pipeline.run()
         except Exception as error:  # whatever keeps it from being built is what this is here to tell
             return Plan(command, options, {}, None, f"{type(error).__name__}: {str(error).splitlines()[0]}")
-    job = json.loads(written.read_text())
-    return Plan(command, options, job, result.job.proto_pipeline)
+    return Plan(command, options, json.loads(written.read_text()), runner.proto_pipeline)
 
 
 # --- checks -----------------------------------------------------------------------------------------------------------

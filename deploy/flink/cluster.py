@@ -68,6 +68,8 @@ class Process:
         """Its process id, which is also its process group's; None if it does not run."""
         try:
             pid = int(self.pid_file.read_text())
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)  # if it was started here and has died, it still has to be taken note of
             os.kill(pid, 0)
         except (FileNotFoundError, ProcessLookupError):
             return None
