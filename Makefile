@@ -37,7 +37,7 @@ engine = $$($(BIN)/python -m deploy.engines $(RUNNER) --parallelism=$(PARALLELIS
 flag = $(if $(2),--$(1)=$(2))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup models build-gallery match report train test test-browser test-engines golden dataflow-plan image cluster-up cluster-down bench bench-index \
+.PHONY: help setup models build-gallery match report train test test-browser test-engines golden dataflow-plan image annoy-flags cluster-up cluster-down bench bench-index \
 	lint lock clean
 
 help: ## Show this help
@@ -126,6 +126,9 @@ build/prism: | setup ## Build Beam's portable runner with Go, for RUNNER=PrismRu
 dataflow-plan: $(DATAFLOW)/.installed ## Build both jobs for Dataflow, offline, and check what would be sent; PLAN_ARGS
 	@$(DATAFLOW)/bin/celebface fetch-models >/dev/null
 	@$(DATAFLOW)/bin/python -m deploy.dataflow_plan $(PLAN_ARGS)
+
+annoy-flags:
+	@echo "$(ANNOY_FLAGS)"
 
 image: ## Build the workers' container image with Docker; IMAGE (its name)
 	docker build --file deploy/Dockerfile --build-arg ANNOY_FLAGS="$(ANNOY_FLAGS)" --tag $(IMAGE) .

@@ -109,6 +109,7 @@ def flags(image: str, bucket: str, command: str) -> list[str]:
         f"--number_of_worker_harness_threads={HARNESS_THREADS}",
         "--resource_hint=min_ram=4GB",
         "--no_use_public_ips",
+        "--no_save_main_session",
     ]
 
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import apache_beam as beam
 import grpc
 from apache_beam.metrics import MetricsFilter
-from apache_beam.options.pipeline_options import DirectOptions, GoogleCloudOptions, PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options import DirectOptions, GoogleCloudOptions, PipelineOptions, SetupOptions, StandardOptions
 from apache_beam.portability.api import beam_provision_api_pb2
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo
@@ -198,6 +198,7 @@ def _run_on_engine(
     """Runs a pipeline on an engine, which shows its progress on pages of its own."""
     for talkative in ("apache_beam.utils.subprocess_server", "PrismRunner"):
         logging.getLogger(talkative).setLevel(logging.ERROR)
+    options.view_as(SetupOptions).save_main_session = False  # all code is in modules; Dataflow's default is to send it
     try:
         with elapsing(f"{title} on {runner}"):
             pipeline = beam.Pipeline(options=options)
