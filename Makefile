@@ -14,6 +14,7 @@ BEAM_ARGS ?=
 GOLDEN    ?=
 PYTEST_ARGS ?=
 TRAIN_ARGS ?=
+TEST_PROCESSES ?= 2
 BENCHMARKS ?= throughput detection_quality stages scaling download calibration audit publishing album
 
 BIN := $(VENV)/bin
@@ -85,8 +86,8 @@ train: models ## Train an encoder on the people of SOURCE; INIT, OUTPUT (its fol
 	$(BIN)/celebface train $(call flag,images,$(SOURCE)) $(call flag,init,$(INIT)) --output=$(or $(OUTPUT),encoder) \
 		$(TRAIN_ARGS)
 
-test: models ## Run the tests; PYTEST_ARGS
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+test: models ## Run the tests, several files at a time; PYTEST_ARGS
+	$(BIN)/python -m pytest --numprocesses=$(TEST_PROCESSES) --dist=loadfile $(PYTEST_ARGS)
 
 test-browser: models ## Run the report's tests in a real Chromium, which is installed on Debian if it is not there
 	command -v chromium >/dev/null && command -v chromedriver >/dev/null || \

@@ -57,6 +57,7 @@ setup(
             "pip-tools",
             "pytest",
             "pytest-timeout",
+            "pytest-xdist>=3.6,<4",
             "ruff",
             "selenium>=4.30,<5",
             "types-requests",

@@ -245,7 +245,9 @@ def _main_faults(options: PipelineOptions, payloads: Iterable[tuple[str, bytes]]
 
 
 def _local_faults(payloads: Iterable[tuple[str, bytes]]) -> Iterator[str]:
-    ours = {str(path) for path in (ROOT, pathlib.Path.home(), default_cache(), pathlib.Path.cwd(), tempfile.gettempdir())}
+    ours = {
+        str(path) for path in (ROOT, pathlib.Path.home(), default_cache(), pathlib.Path.cwd(), tempfile.gettempdir())
+    }
     for step, payload in payloads:
         for text in sorted(set(_strings(payload))):
             is_ours = any(text == path or text.startswith(path.rstrip("/") + "/") for path in ours - {"/"})

@@ -12,7 +12,7 @@ from celebface.indexing import storage
 from celebface.indexing.manifest import BadBundle
 from celebface.indexing.swap import locked
 
-_KEPT = 8  # versions in the cache
+_KEPT = 8  # versions in the cache, and encoders
 
 
 def local_files(version: str, manifest: bytes, files: Mapping[str, Mapping[str, Any]], cache: pathlib.Path) -> str:
@@ -46,7 +46,7 @@ def local_files(version: str, manifest: bytes, files: Mapping[str, Mapping[str, 
             for name, entry in files.items():
                 if not _is_whole(place / name, entry):
                     fetch(version, name, entry, str(place / name))
-        _forget_the_oldest(place.parent)
+        forget_the_oldest(place.parent)
     with contextlib.suppress(FileNotFoundError):  # somebody else leaves only the versions that were opened last, too
         os.utime(place)
     return str(place)
@@ -61,10 +61,10 @@ def _place(manifest: bytes, cache: pathlib.Path) -> pathlib.Path:
     return cache / "galleries" / hashlib.sha256(manifest).hexdigest()
 
 
-def _forget_the_oldest(galleries: pathlib.Path) -> None:
-    """Leaves the versions that were opened last."""
+def forget_the_oldest(places: pathlib.Path) -> None:
+    """Leaves those folders of a part of the cache that were opened last."""
     with contextlib.suppress(FileNotFoundError):  # somebody else is at it
-        for place in sorted(galleries.iterdir(), key=lambda place: place.stat().st_mtime)[:-_KEPT]:
+        for place in sorted(places.iterdir(), key=lambda place: place.stat().st_mtime)[:-_KEPT]:
             shutil.rmtree(place, ignore_errors=True)
 
 
