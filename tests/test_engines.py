@@ -175,8 +175,8 @@ def test_a_photo_that_kills_its_decoder_is_lost_alone(
     flags = engine.flags
     if engine is FLINK:
         request.getfixturevalue("whole_cluster")
-        [worker] = (flag for flag in flags if "process_command" in flag)
-        flags = [*flags, f"--environment_options=process_command={as_told(worker.rpartition('=')[2], tmp_path)}"]
+        [worker] = (flag.rpartition("=")[2] for flag in flags if "process_command" in flag)
+        flags = [flag.replace(worker, str(as_told(worker, tmp_path))) for flag in flags]
     if engine is PRISM:
         request.getfixturevalue("prism")
     done = golden.match(golden.Engine(engine.name, flags), [str(with_a_marked_photo)], version, tmp_path / "matches")
