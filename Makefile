@@ -137,8 +137,14 @@ image: ## Build the workers' container image with Docker; IMAGE (its name)
 golden: models ## Run the same jobs on every engine that is there, and compare the results; GOLDEN
 	$(BIN)/python -m deploy.golden $(GOLDEN)
 
-test-engines: models $(FLINK)/lib $(FLINK)/job-server.jar build/prism ## Run jobs on Flink and Prism, kill parts of them, compare
+test-engines: models $(FLINK)/lib $(FLINK)/job-server.jar build/prism $(DATAFLOW)/.tests ## Run jobs on Flink and Prism, kill parts of them, check the Dataflow plan
 	CELEBFACE_ENGINES=1 $(BIN)/python -m pytest tests/test_engines.py
+	CELEBFACE_ENGINES=1 $(DATAFLOW)/bin/python -m pytest tests/test_dataflow_plan.py
+
+$(DATAFLOW)/.tests: $(DATAFLOW)/.installed requirements.lock
+	sed -n 's/^\([a-z0-9_.-]*==[^ ]*\).*/\1/p' requirements.lock > $(DATAFLOW)/constraints.txt
+	$(DATAFLOW)/bin/python -m pip install --quiet --constraint $(DATAFLOW)/constraints.txt pytest pytest-timeout
+	touch $@
 
 lint: setup ## Check style and types
 	$(BIN)/ruff check .
