@@ -263,5 +263,5 @@ def test_how_an_item_is_named_and_described():
 
 def test_every_fault_of_a_photo_has_a_reason_in_the_closed_list():
     faults = faces.PhotoFault.__subclasses__()
-    assert len(faults) == 11
+    assert len(faults) == 12
     assert len({Reason(fault.reason) for fault in faults} - {Reason.NONE}) == len(faults)
