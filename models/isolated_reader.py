@@ -86,8 +86,7 @@ class IsolatedReader:
             answer = process.ask(photos, spent)
             if not isinstance(answer, _Died):
                 return answer
-            deaths = 1 if len(photos) == 1 else 0
-            return [_read_alone(process, photo, spent, answer, deaths) for photo in photos]
+            return [_read_alone(process, photo, spent, answer) for photo in photos]
 
 
 def end_idle() -> None:
@@ -97,9 +96,9 @@ def end_idle() -> None:
 
 
 def _read_alone(
-    process: "_Watched", photo: bytes, seconds: MutableMapping[str, float], last: _Died, deaths: int
+    process: "_Watched", photo: bytes, seconds: MutableMapping[str, float], last: _Died
 ) -> PhotoFaces | PhotoFault:
-    for _ in range(1 + deaths, _TRIES):
+    for _ in range(1, _TRIES):
         answer = process.ask([photo], seconds)
         if not isinstance(answer, _Died):
             return answer[0]
@@ -124,8 +123,10 @@ class _Watched:
         self._child = _take(self._made_of)
         return self
 
-    def __exit__(self, *error: object) -> None:
-        if not self._child.is_dead:
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        if kind is not None:
+            self._child.end()  # an answer may be on its way, which would be taken for that to the next question
+        elif not self._child.is_dead:
             _idle.append(self._child)
 
     def ask(

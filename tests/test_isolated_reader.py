@@ -62,8 +62,11 @@ def test_a_photo_that_kills_the_process_is_lost_alone(reader, portrait):
     assert len(before.faces) == len(after.faces) == 1
 
 
-def test_a_photo_that_has_no_company_is_tried_as_often(reader, portrait):
+def test_a_photo_that_has_no_company_is_tried_as_often(reader, portrait, monkeypatch):
+    tries, ask = [], isolated_reader._Watched.ask
+    monkeypatch.setattr(isolated_reader._Watched, "ask", lambda *given: tries.append(1) or ask(*given))
     [alone] = reader.read([marked(portrait.read_bytes())])
+    assert len(tries) == 3
     assert str(alone) == "the process that read it died (SIGSEGV), 3 times"
 
 
@@ -138,3 +141,16 @@ def test_the_process_goes_when_its_owner_is_killed():
     owner.kill()
     owner.communicate()
     assert_gone(child)
+
+
+def test_a_process_that_was_interrupted_is_not_used_again(reader, portrait, monkeypatch):
+    def interrupt(self, seconds):
+        raise KeyboardInterrupt
+
+    photo = portrait.read_bytes()
+    with monkeypatch.context() as patch:
+        reader.read([photo])
+        patch.setattr(isolated_reader._Child, "_receive", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            reader.read([photo, photo])
+    assert len(reader.read([photo])) == 1
