@@ -3,8 +3,8 @@
     python -m benchmarks.counted_run COUNTS.json match photos/ --gallery=... --direct_num_workers=1
 
 Bytes of a shuffle are those of the coded elements that Beam's local engine is given for a grouping (each GroupByKey,
-CoGroupByKey and Reshuffle of the graph): what another engine would send. They are counted in the driver, so the run must
-have one worker, which is the driver itself.
+CoGroupByKey and Reshuffle of the graph): what another engine would send. They are counted in the driver, so the run
+must have one worker, which is the driver itself.
 
 A use of storage is a call of `indexing.storage`: to open a file for reading, to write or copy one whole, to list a
 folder, or to ask whether something is there. A store takes one request or more for each. Calls within calls do not

@@ -20,7 +20,7 @@ import tempfile
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks import report, scale_parts, scale_runs, watch
+from benchmarks import report, scale_parts, scale_plan, scale_runs, watch
 from benchmarks.bare import THREADS
 from benchmarks.photos import photo_set
 from benchmarks.scale_model import Prices
@@ -39,7 +39,9 @@ _CHECKED = 2**28
 def measure() -> dict[str, Any]:
     """Makes all measurements, one after the other."""
     os.environ.update(dict.fromkeys((*THREADS, "OPENBLAS_NUM_THREADS"), "1"))  # a worker of one thread
-    found: dict[str, Any] = {"photos": scale_parts.alone(scale_runs.photo_costs, ["lfw", "large", "sample"], _ONE_BY_ONE)}
+    found: dict[str, Any] = {
+        "photos": scale_parts.alone(scale_runs.photo_costs, ["lfw", "large", "sample"], _ONE_BY_ONE)
+    }
     with tempfile.TemporaryDirectory(prefix="celebface-scale-") as scratch:
         root = pathlib.Path(scratch)
         gallery = watch.build_gallery(scratch)
@@ -71,6 +73,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measures and stores, unless what was stored is wanted; prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--stored", action="store_true", help="measure nothing, take the results stored")
+    parser.add_argument("--page", type=pathlib.Path, metavar="MD", help="put the tables into this page, docs/scale.md")
     parser.add_argument("--chart", type=pathlib.Path, metavar="PNG", help="draw what breaks first")
     for field in dataclasses.fields(Prices):
         parser.add_argument(
@@ -81,9 +84,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         report.store("scale", measure())
     stored = json.loads((report.FOLDER / "scale.json").read_text())
     prices = Prices(**{field.name: getattr(args, f"price_{field.name}") for field in dataclasses.fields(Prices)})
-    from benchmarks import scale_plan
-
     scale_plan.show(stored, prices)
+    if args.page:
+        scale_plan.fill(args.page, stored, prices)
     if args.chart:
         args.chart.write_bytes(scale_plan.draw(stored))
 

@@ -24,7 +24,7 @@ class Line:
     each: float
 
     def at(self, x: float) -> float:
-        """y for an x."""
+        """Gives y for an x."""
         return self.fixed + self.each * x
 
 
@@ -45,7 +45,7 @@ class Power:
     largest: float
 
     def at(self, x: float) -> float:
-        """y for an x."""
+        """Gives y for an x."""
         return self.factor * x**self.exponent
 
 
@@ -138,7 +138,9 @@ def ask_hosts(photos: float, hosts: int, exponent: float, rate: float) -> Hosts:
     """
     shares = np.arange(1, hosts + 1, dtype=float) ** -exponent
     sizes = photos * shares / shares.sum()
-    had = [float(np.minimum(sizes, rate * seconds).sum() / photos) for seconds in (NIGHT_HOURS * 3600, 7 * _DAY_SECONDS)]
+    had = [
+        float(np.minimum(sizes, rate * seconds).sum() / photos) for seconds in (NIGHT_HOURS * 3600, 7 * _DAY_SECONDS)
+    ]
     return Hosts(float(sizes[0]), float(sizes[0] / rate / _DAY_SECONDS), *had)
 
 

@@ -141,7 +141,10 @@ def _gallery_photos(count: int) -> Iterator[Outcome]:
         who = number % len(people)
         ref = ItemRef.of(f"/photos/{who:06d}/{number:08d}.jpg", Person.of(f"Person {who:06d}"))
         given = {"identity": ref.person.name, "identity_id": ref.person.identity_id, "uri": ref.uri}
-        given |= {"embedding": draw_faces(people[who : who + 1], rng)[0].tolist(), "crop_hash": int(rng.integers(2**63))}
+        given |= {
+            "embedding": draw_faces(people[who : who + 1], rng)[0].tolist(),
+            "crop_hash": int(rng.integers(2**63)),
+        }
         row = _values(rows, given, rng)
         yield Outcome(ref, Status.DONE, "encode", faces=1, shard_key=ref.person.identity_id, rows=[row])
 
@@ -180,7 +183,7 @@ def _probe_photos(count: int) -> Iterator[Outcome]:
 
 
 def write_match_shard(count: int) -> dict[str, Any]:
-    """Writes a shard of a match job of so many photos with one face each, and what the driver does with it at the end."""
+    """Writes a shard of a match job of so many photos with one face each, and does what the driver does at the end."""
     from celebface.pipelines import match_results, report
     from celebface.transforms import shard
 

@@ -1,8 +1,8 @@
 """Whole runs of `match` and `build-gallery` at two sizes, and photos one by one, for what a photo costs and where.
 
 The difference of two sizes is what photos cost; the rest is what a run costs before the first. All is processor time,
-user and system, of a run in one process with one thread of TensorFlow: the work of one worker. Stages are measured apart,
-one after the other in one process, so that the time of the process is that of the stage.
+user and system, of a run in one process with one thread of TensorFlow: the work of one worker. Stages are measured
+apart, one after the other in one process, so that the time of the process is that of the stage.
 """
 
 import dataclasses
