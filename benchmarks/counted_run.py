@@ -25,6 +25,7 @@ from typing import Any
 from apache_beam.runners.portability.fn_api_runner import execution
 
 from celebface.indexing import storage
+from celebface.models import isolated_reader
 from celebface.pipelines import cli
 
 _USES = {
@@ -94,9 +95,9 @@ class Counts:
         return call
 
 
-def peak_bytes() -> int:
-    """Most memory that this process had so far; unlike getrusage's, not that of the process that started it."""
-    status = pathlib.Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+def peak_bytes(process: int | str = "self") -> int:
+    """Most memory that a process had so far; unlike getrusage's, not that of the process that started it."""
+    status = pathlib.Path(f"/proc/{process}/status").read_text(encoding="ascii", errors="replace")
     return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:"))
 
 
@@ -113,12 +114,14 @@ def main(argv: Sequence[str]) -> int:
     counts.watch_shuffles()
     counts.watch_storage()
     status = cli.main(command)
+    peaks = [peak_bytes(), *(peak_bytes(child.pid) for child in isolated_reader._idle if not child.is_dead)]
+    isolated_reader.end_idle()  # else its time is not ours yet
     found = {
         "shuffled": dict(counts.shuffled),
         "uses": dict(counts.uses),
         "written": dict(counts.written),
         "processor_seconds": processor_seconds(),
-        "peak_bytes": peak_bytes(),
+        "peak_bytes": sum(peaks),
     }
     pathlib.Path(target).write_text(json.dumps(found), encoding="ascii")
     return status

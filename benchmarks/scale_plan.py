@@ -49,7 +49,7 @@ class Each:
       staged: Bytes in parts.
       results: Bytes of the results, by table.
       uses: Uses of storage that grow with the photos.
-      peak_gb: Most memory of a worker that is also the driver.
+      peak_gb: Most memory of a worker that is also the driver, and of its reading process.
     """
 
     seconds: Line
@@ -432,7 +432,7 @@ def _photo(results: Mapping[str, Any]) -> Table:
         rows.append([name, *(f"{1000 * column.stages[name]:.1f}" for column in columns)])
     rows.append(["**a photo**", *(f"**{1000 * column.seconds.each:.0f}**" for column in columns)])
     rows.append(["before the first photo, s", *(f"{column.seconds.fixed:.0f}" for column in columns)])
-    rows.append(["peak of the one process, GiB", *(f"{column.peak_gb:.1f}" for column in columns)])
+    rows.append(["peak of worker and its reader, GiB", *(f"{column.peak_gb:.1f}" for column in columns)])
     fast = [f"{1000 * in_hardware('lfw'):.1f}", f"{1000 * in_hardware('large'):.0f}", ""]
     rows.append(["a photo, on a processor with bfloat16", *fast])
     return rows
