@@ -175,7 +175,7 @@ def read_parts(photos: float, shards: int, per_part: int, per_slice: int) -> Par
     parts, mine = photos / per_part, photos / shards
     of_shard = _distinct(mine, parts)
     slices = max(1.0, mine / per_slice)
-    of_slice = _distinct(mine / slices, of_shard)
+    of_slice = _distinct(mine / slices, parts)
     rows_each = mine / of_shard
     return PartReads((of_shard + slices * of_slice) / mine, (of_shard + slices * of_slice) * rows_each / mine)
 
