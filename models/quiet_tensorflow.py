@@ -1,7 +1,11 @@
-"""Imports TensorFlow without its greetings. Import it before anything else that loads TensorFlow.
+"""Imports TensorFlow without its greetings and its extras. Import it before anything else that loads TensorFlow.
 
 TensorFlow's C++ side writes to stderr while it is loaded, before any setting of its own is heeded. What it writes is
 caught, and all but the known greetings is passed on.
+
+It also imports packages that only training and plots need, and does without them where they are missing. Every process
+that reads photos or encodes faces pays for them, two fifths of the time that TensorFlow takes to load; so they seem to
+be missing, until somebody imports them.
 """
 
 import contextlib
@@ -9,6 +13,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
+from types import ModuleType
 
 _GREETINGS = (
     "oneDNN custom operations are on",
@@ -22,6 +27,20 @@ _GREETINGS = (
     "computation_placer already registered",
     "failed call to cuInit",  # there is no GPU
 )
+
+_EXTRAS = ("keras", "tensorboard", "h5py", "matplotlib")
+
+
+@contextlib.contextmanager
+def _without_extras() -> Iterator[None]:
+    modules: dict[str, ModuleType | None] = sys.modules  # type: ignore[assignment]  # None: an import of it fails
+    hidden = [name for name in _EXTRAS if name not in modules]
+    modules.update(dict.fromkeys(hidden))
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del modules[name]
 
 
 @contextlib.contextmanager
@@ -43,7 +62,7 @@ def _without_greetings() -> Iterator[None]:
 
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # no notices about graphs being rewritten
-with _without_greetings():
+with _without_greetings(), _without_extras():
     import tensorflow as tf
 
     tf.config.list_physical_devices()  # looks for GPUs now, which it would else do, and complain of, at its first work

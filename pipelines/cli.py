@@ -35,6 +35,7 @@ _MEANINGLESS = (
     "No semi_persistent_directory found",
     "--pipeline_type_check",
     "If direct_num_workers is not equal to 1",
+    "Failed to read inputs in the data plane",  # a worker process was killed, of which the run tells itself
 )
 
 

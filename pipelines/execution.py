@@ -8,8 +8,6 @@ import importlib
 import logging
 import os
 import pathlib
-import shlex
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,14 +22,10 @@ from apache_beam.options.pipeline_options import (
     SetupOptions,
     StandardOptions,
 )
-from apache_beam.portability.api import beam_provision_api_pb2
-from apache_beam.runners.portability.fn_api_runner import FnApiRunner
-from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo
-from apache_beam.runners.portability.portable_runner import JobServiceHandle
 from apache_beam.runners.runner import PipelineState, create_runner
-from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
 from celebface.pipelines.arguments import LOCAL_RUNNER, Launched, Parser, RunFailed
+from celebface.pipelines.local_engine import local_runner
 from celebface.pipelines.progress import ProgressBar, elapsing
 from celebface.pipelines.text import complain
 from celebface.transforms import progress
@@ -40,7 +34,6 @@ from celebface.transforms.metrics import LOST, MICROSECONDS, NOTED
 _PHOTOS_WORTH_A_PROCESS = 150  # for fewer, loading TensorFlow and the networks takes longer than the work
 _OURS = ("--dry_run",)  # Beam has it too, for Dataflow, where it needs a value
 _RUNS = 3  # of a local job whose worker processes die; a killed run's parts are taken over, so little is done twice
-_WORKER_DIED = ("Channel closed prematurely", "Worker subprocess exited")  # what Beam's local engine says then
 _BYTES_PER_PROCESS = 3 * 2**30  # a worker peaks at 1.9 GB, at the start; at 3.5 GB with a photo of the largest size
 
 
@@ -179,23 +172,25 @@ def _run_locally(
     build: Callable[[beam.Pipeline], None], options: PipelineOptions, workers: int, title: str
 ) -> beam.runners.runner.PipelineResult:
     """Runs a pipeline on this machine; again if a worker process was killed, as Beam's local engine fails with it."""
-    for _ in range(_RUNS):
+    for attempt in range(1, _RUNS + 1):
         with (
             # A worker may yet write its last counts while the folder goes.
             tempfile.TemporaryDirectory(prefix="celebface-progress-", ignore_cleanup_errors=True) as folder,
             _worker_environment(workers, folder),
+            local_runner(options, workers) as (runner, processes),
         ):
             progress.reset()
             try:
                 with ProgressBar(pathlib.Path(folder), title):
-                    pipeline = beam.Pipeline(runner=_local_runner(options, workers), options=options)
+                    pipeline = beam.Pipeline(runner=runner, options=options)
                     build(pipeline)
                     return _finish(pipeline)
-            except RuntimeError as error:
-                if not any(died in str(error) for died in _WORKER_DIED):
+            except RuntimeError:
+                if not processes.death:
                     raise
-        complain(f"celebface {title}: a worker process was killed; going on where it was")
-    raise RunFailed(f"a worker process was killed in each of {_RUNS} runs")
+        if attempt < _RUNS:
+            complain(f"celebface {title}: a worker process {processes.death}; going on where it was")
+    raise RunFailed(f"in each of {_RUNS} runs a worker process {processes.death}")
 
 
 def _run_on_engine(
@@ -264,21 +259,6 @@ def _worker_environment(workers: int, progress_folder: str) -> Iterator[None]:
     finally:
         for name in ours:
             del os.environ[name]
-
-
-def _local_runner(options: PipelineOptions, workers: int) -> FnApiRunner:
-    """Beam's local engine, with our worker processes.
-
-    Beam's DirectRunner would first look for a Go binary on the network. Its multi-processing mode keeps the pipeline
-    options from the workers, and lets them write their log to the terminal; so the processes are asked for here.
-    """
-    encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options())
-    provision = beam_provision_api_pb2.ProvisionInfo(retrieval_token="unused", pipeline_options=encoded)
-    processes = None
-    if workers > 1:
-        command = shlex.join([sys.executable, "-P", "-m", "celebface.pipelines.local_worker"])
-        processes = SubprocessSDKEnvironment.from_command_string(command)
-    return FnApiRunner(default_environment=processes, provision_info=ExtendedProvisionInfo(provision))
 
 
 def _stage_counts(result: beam.runners.runner.PipelineResult) -> dict[str, StageCounts]:
