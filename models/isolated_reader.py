@@ -8,6 +8,7 @@ photos go in, crops come out; pixels of whole photos cross no pipe.
 import contextlib
 import dataclasses
 import functools
+import math
 import multiprocessing
 import os
 import signal
@@ -26,8 +27,9 @@ _TRIES = 3  # of a photo, the first among its batch; whoever dies in its company
 _STARTS = 3  # of a process, in a row, before it is given up
 # Patience is for machines that are slow and busy: the largest photo allowed takes some 15 s, loading some 5 s.
 _SECONDS_TO_START = 300.0
-_SECONDS_FOR_A_BATCH = 300.0
-_SECONDS_MORE_FOR_EACH = 30.0
+_SECONDS_FOR_A_BATCH = 120.0
+_SECONDS_MORE_FOR_EACH = 20.0
+_SECONDS_AFTER = 5  # the patience of whoever asked, in which the process ends by itself, as that one may be dead
 
 # Processes that have nothing to do; they load TensorFlow, which takes seconds, and so outlive those who use them. There
 # are never more than have been at work at once.
@@ -134,7 +136,7 @@ class _Watched:
     ) -> list[PhotoFaces | PhotoFault] | _Died:
         self._start()
         patience = _SECONDS_FOR_A_BATCH + _SECONDS_MORE_FOR_EACH * len(photos)
-        answer = self._child.ask((self._made_of, list(photos)), patience)
+        answer = self._child.ask((self._made_of, list(photos), patience), patience)
         if isinstance(answer, _Died):
             return answer
         results, spent = answer
@@ -187,23 +189,31 @@ class _Child:
             self._ready = True
         return None
 
-    def ask(self, batch: tuple[_MadeOf, list[bytes]], seconds: float) -> Any:
-        try:
-            self._pipe.send(batch)
-        except OSError:
-            return self._bury()
-        return self._receive(seconds)
+    def ask(self, batch: tuple[_MadeOf, list[bytes], float], seconds: float) -> Any:
+        return self._receive(seconds, batch)
 
-    def _receive(self, seconds: float) -> Any:
-        """An answer; what it says of itself when it fails is raised here."""
+    def _receive(self, seconds: float, question: Any = None) -> Any:
+        """The answer to a question, or what it says without one; what it says of itself when it fails is raised here.
+
+        A pipe holds some 200 KB, so asking takes as long as the other side does not listen, and is timed as well.
+        """
+        late = threading.Event()
+
+        def give_up() -> None:
+            late.set()
+            self._process.kill()
+
+        timer = threading.Timer(seconds, give_up)
+        timer.start()
         try:
-            if not self._pipe.poll(seconds):
-                self._process.kill()
-                self._bury()
-                return _Died(f"gave no answer in {seconds:.0f} s")
+            if question is not None:
+                self._pipe.send(question)
             answer, failure = self._pipe.recv()
         except (EOFError, OSError):
-            return self._bury()
+            died = self._bury()
+            return _Died(f"gave no answer in {seconds:.0f} s") if late.is_set() else died
+        finally:
+            timer.cancel()
         if failure:
             self._bury()
             raise ReaderFailed(f"the process that reads photos failed:\n{failure}")
@@ -239,9 +249,11 @@ def serve(pipe: Connection) -> None:
         reader(*made_of)
         pipe.send((None, ""))
         while True:
-            made_of, photos = pipe.recv()
+            made_of, photos, patience = pipe.recv()
             seconds: dict[str, float] = {}
+            signal.alarm(math.ceil(patience) + _SECONDS_AFTER)  # it ends this process wherever it is, in a decoder, too
             results = reader(*made_of).read(photos, seconds)
+            signal.alarm(0)
             pipe.send(((results, seconds), ""))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return

@@ -4,6 +4,7 @@ import argparse
 import collections
 import contextlib
 import dataclasses
+import difflib
 import importlib
 import logging
 import os
@@ -11,6 +12,7 @@ import pathlib
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import apache_beam as beam
 import grpc
@@ -24,7 +26,7 @@ from apache_beam.options.pipeline_options import (
 )
 from apache_beam.runners.runner import PipelineState, create_runner
 
-from celebface.pipelines.arguments import LOCAL_RUNNER, Launched, Parser, RunFailed
+from celebface.pipelines.arguments import LOCAL_RUNNER, Launched, Parser, RunFailed, UsageError
 from celebface.pipelines.local_engine import local_runner
 from celebface.pipelines.progress import ProgressBar, elapsing
 from celebface.pipelines.text import complain
@@ -33,7 +35,11 @@ from celebface.transforms.metrics import LOST, MICROSECONDS, NOTED
 
 _PHOTOS_WORTH_A_PROCESS = 150  # for fewer, loading TensorFlow and the networks takes longer than the work
 _OURS = ("--dry_run",)  # Beam has it too, for Dataflow, where it needs a value
+_OWN_FLAGS = ("FlinkRunner", "PortableRunner", "PrismRunner", "SparkRunner")  # their job servers know more than Beam
+_SLIP = 0.9  # likeness of two flags of which one is a slip at the other: a letter of ten
 _RUNS = 3  # of a local job whose worker processes die; a killed run's parts are taken over, so little is done twice
+# Of control groups, version 2 and 1, as a container sees its own.
+_MEMORY_LIMITS = tuple(pathlib.Path("/sys/fs/cgroup") / name for name in ("memory.max", "memory/memory.limit_in_bytes"))
 _BYTES_PER_PROCESS = 3 * 2**30  # a worker peaks at 1.9 GB, at the start; at 3.5 GB with a photo of the largest size
 
 
@@ -101,8 +107,8 @@ def split_flags(parser: Parser, argv: Sequence[str]) -> tuple[list[str], list[st
 def parse_args(parser: Parser, argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     """Reads a command line in which our flags, Beam's, and positional arguments may stand in any order.
 
-    Flags that nobody knows are refused, as Beam itself only logs them. Other runners than the local one ask their own
-    job server for more flags, so those pass; they need the form --flag=value.
+    Flags that nobody knows are refused, as Beam itself only logs them. Runners with a job server ask that for more
+    flags, so those pass, unless they look like a slip at one that is known; they need the form --flag=value.
 
     Returns:
       Our values, and Beam's flags.
@@ -114,7 +120,9 @@ def parse_args(parser: Parser, argv: Sequence[str]) -> tuple[argparse.Namespace,
     engines = [argument for argument in unknown if argument.startswith("--")]
     args, unknown = parser.parse_known_intermixed_args([argument for argument in ours if argument not in engines])
     args.runner = runner_name(beams)
-    if args.runner == LOCAL_RUNNER:
+    if args.runner in _OWN_FLAGS:
+        unknown = [flag for flag in engines if _is_misspelled(flag, parser)] + unknown
+    else:
         unknown = engines + unknown
     if unknown:
         hint = "" if unknown[0].startswith("-") else " (see --help for how photos are named)"
@@ -128,8 +136,18 @@ def parse_args(parser: Parser, argv: Sequence[str]) -> tuple[argparse.Namespace,
 
 
 def runner_name(argv: Sequence[str]) -> str:
-    """The runner that Beam flags ask for."""
-    return PipelineOptions(list(argv)).view_as(StandardOptions).runner or LOCAL_RUNNER
+    """The runner that Beam flags ask for, as Beam writes it."""
+    asked = PipelineOptions(list(argv)).view_as(StandardOptions).runner or LOCAL_RUNNER
+    known = {name.lower(): name for name in StandardOptions.KNOWN_RUNNER_NAMES}
+    return known.get(asked.lower(), known.get(f"{asked.lower()}runner", asked))
+
+
+def _is_misspelled(flag: str, parser: Parser) -> bool:
+    """Whether a flag that nobody knows is all but one of those that are known."""
+    known: list[argparse.ArgumentParser] = [parser]
+    PipelineOptions([]).get_all_options(add_extra_args_fn=known.append)
+    names = [name for each in known for name in each._option_string_actions]
+    return bool(difflib.get_close_matches(flag.partition("=")[0], names, n=1, cutoff=_SLIP))
 
 
 def run(
@@ -149,6 +167,7 @@ def run(
 
     Raises:
       Launched: If the job is to be a template.
+      UsageError: If an engine does not take the job for its flags.
       RunFailed: If the runner ended the job otherwise than done, or workers were killed again and again; and whatever
         the pipeline raised.
     """
@@ -199,36 +218,86 @@ def _run_on_engine(
     """Runs a pipeline on an engine, which shows its progress on pages of its own."""
     for talkative in ("apache_beam.utils.subprocess_server", "PrismRunner"):
         logging.getLogger(talkative).setLevel(logging.ERROR)
+    settle(options)
+    with elapsing(f"{title} on {runner}"):
+        pipeline = _refusing(lambda: beam.Pipeline(options=options), runner)
+        build(pipeline)
+        result = _refusing(pipeline.run, runner)
+        if place := options.view_as(GoogleCloudOptions).template_location:
+            raise Launched(f"{place} describes the job; when it has run, the same command without --runner ends it")
+        try:
+            return _wait(result)
+        except KeyboardInterrupt:
+            _cancel(result, runner)
+            raise
+        except Exception as error:  # Beam's clients each have kinds of their own for a job that failed
+            raise RunFailed(f"{runner}: {_in_a_line(error)}") from error
+
+
+def settle(options: PipelineOptions) -> None:
+    """Sets what holds on every engine, whatever was asked."""
     options.view_as(SetupOptions).save_main_session = False  # all code is in modules; Dataflow's default is to send it
+
+
+def _refusing(submit: Callable[[], Any], runner: str) -> Any:
+    """Hands something to an engine; what is wrong with its flags is the user's to mend."""
     try:
-        with elapsing(f"{title} on {runner}"):
-            pipeline = beam.Pipeline(options=options)
-            build(pipeline)
-            if place := options.view_as(GoogleCloudOptions).template_location:
-                pipeline.run()
-                raise Launched(f"{place} describes the job; when it has run, the same command without --runner ends it")
-            return _finish(pipeline)
-    except (RuntimeError, grpc.RpcError) as error:  # what Beam's clients make of a job that failed
-        first = str(error).strip().partition("\n")[0]
-        raise RunFailed(f"{runner}: {first or type(error).__name__}") from error
+        return submit()
+    except (ValueError, OSError) as error:
+        raise UsageError(f"{runner}: {_in_a_line(error)}") from error
+    except (RuntimeError, grpc.RpcError) as error:
+        raise RunFailed(f"{runner}: {_in_a_line(error)}") from error
+
+
+def _cancel(result: beam.runners.runner.PipelineResult, runner: str) -> None:
+    try:
+        result.cancel()
+    except Exception as error:  # its client may have been interrupted, too
+        complain(
+            f"the job may yet run on {runner}, which could not be told ({_in_a_line(error)}): "
+            "end it there before the command is given again"
+        )
+
+
+def _in_a_line(error: BaseException) -> str:
+    """What an engine says: of a whole traceback the last line, which names the cause."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    if "Traceback (most recent call last)" not in str(error):
+        return lines[0]
+    return f"{lines[0].partition('Traceback')[0].strip()} {lines[-1]}".strip()
 
 
 def _finish(pipeline: beam.Pipeline) -> beam.runners.runner.PipelineResult:
     try:
-        result = pipeline.run()
-        state = result.wait_until_finish() or result.state
+        return _wait(pipeline.run())
     except RuntimeError as error:
         if str(error).startswith("KeyboardInterrupt"):  # what Beam makes of it when it strikes within a step
             raise KeyboardInterrupt from error
         raise
+
+
+def _wait(result: beam.runners.runner.PipelineResult) -> beam.runners.runner.PipelineResult:
+    state = result.wait_until_finish() or result.state
     if state != PipelineState.DONE:
         raise RunFailed(f"the runner ended the job as {state}")
     return result
 
 
 def _local_workers(photos: int) -> int:
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return max(1, min(cores(), photos // _PHOTOS_WORTH_A_PROCESS, memory // _BYTES_PER_PROCESS))
+    return max(1, min(cores(), photos // _PHOTOS_WORTH_A_PROCESS, memory() // _BYTES_PER_PROCESS))
+
+
+def memory(limits: Sequence[pathlib.Path] = _MEMORY_LIMITS) -> int:
+    """Bytes of memory this process may use: the machine's, or its container's.
+
+    Args:
+      limits: Files in which the kernel tells a container's limit, in bytes.
+    """
+    whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for limit in limits:
+        with contextlib.suppress(OSError, ValueError):  # there is none, or it says "max"
+            return min(whole, int(limit.read_text()))
+    return whole
 
 
 def cores() -> int:

@@ -12,7 +12,7 @@ from apache_beam.utils.shared import Shared
 from rich.console import Console
 
 from celebface.pipelines import execution
-from celebface.pipelines.arguments import Parser
+from celebface.pipelines.arguments import Parser, RunFailed, UsageError
 from celebface.pipelines.progress import ProgressBar
 from celebface.transforms import progress
 from celebface.transforms.metrics import StageMetrics
@@ -134,6 +134,102 @@ def test_other_runners_have_flags_of_their_own(capsys):
     assert capsys.readouterr().err == "celebface match: unknown argument --some_flink_flag=3\n"
 
 
+@pytest.mark.parametrize("slip", ["--top_kk=3", "--max_num_worker=50", "--top_=3"])
+def test_a_slip_is_no_flag_of_the_runners(slip, capsys):
+    """--no_crop for --no_crops would keep what somebody does not want kept."""
+    with pytest.raises(SystemExit) as ended:
+        parse("--runner=FlinkRunner", "a.jpg", slip)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == f"celebface match: unknown argument {slip}\n"
+
+
+def test_runners_without_a_job_server_have_no_flags_of_their_own(capsys):
+    with pytest.raises(SystemExit):
+        parse("--runner=BundleBasedDirectRunner", "a.jpg", "--some_flink_flag=3")
+    assert capsys.readouterr().err == "celebface match: unknown argument --some_flink_flag=3\n"
+
+
+@pytest.mark.parametrize(
+    ("asked", "name"),
+    [("directrunner", "DirectRunner"), ("flink", "FlinkRunner"), ("a.module.Runner", "a.module.Runner")],
+)
+def test_runners_are_known_however_they_are_written(asked, name):
+    assert execution.runner_name([f"--runner={asked}"]) == name
+
+
+def test_memory_is_the_containers(tmp_path):
+    (tmp_path / "unlimited").write_text("max\n")
+    (tmp_path / "limited").write_text(f"{2**30}\n")
+    whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert execution.memory([tmp_path / "none", tmp_path / "limited"]) == 2**30
+    assert execution.memory([tmp_path / "unlimited"]) == whole
+
+
+class Engine(PipelineRunner):
+    """An engine as its client shows it."""
+
+    def __init__(self, at_submission: Exception | None = None, later: BaseException | None = None):
+        super().__init__()
+        self.cancelled = False
+        self._at_submission, self._later = at_submission, later
+
+    def run_pipeline(self, pipeline, options):
+        if self._at_submission:
+            raise self._at_submission
+        return Job(self, self._later)
+
+
+class Job(PipelineResult):
+    def __init__(self, engine: Engine, fault: BaseException | None):
+        super().__init__(PipelineState.RUNNING)
+        self._engine, self._fault = engine, fault
+
+    def wait_until_finish(self, duration=None):
+        raise self._fault
+
+    def cancel(self):
+        self._engine.cancelled = True
+
+
+def run_on(engine: Engine, monkeypatch) -> None:
+    pipeline = beam.Pipeline
+    monkeypatch.setattr(execution.beam, "Pipeline", lambda options: pipeline(runner=engine, options=options))
+    execution.run(lambda made: made | beam.Create([1]), ["--runner=SomeRunner"], photos_at_least=1, title="test")
+
+
+def test_flags_that_an_engine_does_not_take_are_wrong_usage(monkeypatch):
+    with pytest.raises(UsageError, match="SomeRunner: Unable to parse jar URL"):
+        run_on(Engine(at_submission=ValueError("Unable to parse jar URL")), monkeypatch)
+
+
+class JobFailed(Exception):
+    """As Dataflow's client has one, which is no RuntimeError."""
+
+
+def test_a_job_that_failed_is_told_by_its_cause(monkeypatch):
+    said = "The job failed, Error:\nTraceback (most recent call last):\n  File x\nKeyError: 'photo'\n"
+    with pytest.raises(RunFailed) as failed:
+        run_on(Engine(later=JobFailed(said)), monkeypatch)
+    assert str(failed.value) == "SomeRunner: The job failed, Error: KeyError: 'photo'"
+
+
+def test_an_interrupted_command_takes_its_job_with_it(monkeypatch):
+    engine = Engine(later=KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        run_on(engine, monkeypatch)
+    assert engine.cancelled
+
+
+def test_a_job_that_cannot_be_ended_is_told(monkeypatch, capsys):
+    def fail(self):
+        raise RuntimeError("connection refused")
+
+    monkeypatch.setattr(Job, "cancel", fail)
+    with pytest.raises(KeyboardInterrupt):
+        run_on(Engine(later=KeyboardInterrupt()), monkeypatch)
+    assert "the job may yet run on SomeRunner, which could not be told (connection refused)" in capsys.readouterr().err
+
+
 def test_a_runner_that_does_not_finish_fails_the_run():
     class Cancelled(PipelineRunner):
         def run_pipeline(self, pipeline, options):
@@ -141,7 +237,7 @@ def test_a_runner_that_does_not_finish_fails_the_run():
 
     pipeline = beam.Pipeline(runner=Cancelled())
     pipeline | beam.Create([1])
-    with pytest.raises(execution.RunFailed, match="CANCELLED"):
+    with pytest.raises(RunFailed, match="CANCELLED"):
         execution._finish(pipeline)
 
 

@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 import tenacity
-from crashing.sitecustomize import MARK
+from crashing.sitecustomize import KEEPS, MARK
 from images import encoded, plain
 
 from celebface.models import isolated_reader
@@ -86,7 +86,7 @@ def test_a_photo_that_comes_to_no_end_is_lost(monkeypatch, reader, portrait):
     monkeypatch.setattr(isolated_reader, "_TRIES", 1)
     monkeypatch.setattr(isolated_reader, "_SECONDS_FOR_A_BATCH", 0.0)
     monkeypatch.setattr(isolated_reader, "_SECONDS_MORE_FOR_EACH", 0.1)
-    [lost] = reader.read([portrait.read_bytes()])
+    [lost] = reader.read([portrait.read_bytes() + bytes(2**20)])  # more than a pipe holds
     assert isinstance(lost, CrashedReader)
     assert "gave no answer in 0 s" in str(lost)
 
@@ -118,33 +118,57 @@ def test_threads_have_a_process_each(reader, portrait):
     assert len({child.pid for child in isolated_reader._idle}) == len(isolated_reader._idle) == 2
 
 
-@tenacity.retry(stop=tenacity.stop_after_delay(30), wait=tenacity.wait_fixed(0.05))
+@tenacity.retry(stop=tenacity.stop_after_delay(60), wait=tenacity.wait_fixed(0.05))
 def assert_gone(pid: int) -> None:
     status = pathlib.Path(f"/proc/{pid}/stat")
     assert not status.exists() or status.read_text().rsplit(")", 1)[1].split()[0] == "Z"
 
 
+@tenacity.retry(stop=tenacity.stop_after_delay(60), wait=tenacity.wait_fixed(0.05))
+def wait_for(file: pathlib.Path) -> None:
+    assert file.exists()
+
+
 OWNER = """
-import signal
+import sys
 from celebface.models import isolated_reader
 from celebface.models.faces import ReaderConfig
 reader = isolated_reader.IsolatedReader(ReaderConfig())
 reader.read([b""])
 print(isolated_reader._idle[-1].pid, flush=True)
-signal.pause()
+while photo := sys.stdin.buffer.readline():
+    isolated_reader._SECONDS_FOR_A_BATCH = 0
+    isolated_reader._SECONDS_MORE_FOR_EACH = 1
+    reader.read([photo.strip()])
 """
 
 
-def test_the_process_goes_when_its_owner_is_killed():
-    owner = subprocess.Popen([sys.executable, "-c", OWNER], stdout=subprocess.PIPE, text=True)
+@pytest.fixture
+def owner(monkeypatch):
+    """A process that reads photos: a line of its input each."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(CRASHING), os.environ.get("PYTHONPATH")])))
+    with subprocess.Popen([sys.executable, "-c", OWNER], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        yield process
+        process.kill()
+
+
+def test_the_process_goes_when_its_owner_is_killed(owner):
     child = int(owner.stdout.readline())
     owner.kill()
-    owner.communicate()
+    assert_gone(child)
+
+
+def test_it_goes_from_the_midst_of_a_photo_that_has_no_end(owner, tmp_path):
+    child = int(owner.stdout.readline())
+    owner.stdin.write(b"\xff\xd8\xff" + KEEPS + os.fsencode(tmp_path / "opened") + b"\n")
+    owner.stdin.flush()
+    wait_for(tmp_path / "opened")
+    owner.kill()
     assert_gone(child)
 
 
 def test_a_process_that_was_interrupted_is_not_used_again(reader, portrait, monkeypatch):
-    def interrupt(self, seconds):
+    def interrupt(self, seconds, question=None):
         raise KeyboardInterrupt
 
     photo = portrait.read_bytes()
