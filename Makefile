@@ -32,7 +32,7 @@ endif
 ANNOY_FLAGS := -O3,$(ANNOY_MARCH)-std=c++14,-fpermissive,-DANNOYLIB_MULTITHREADED_BUILD
 
 # How a job gets to the engine that RUNNER names; what BEAM_ARGS says comes after it, and counts.
-engine = $$($(BIN)/python -m deploy.engines $(RUNNER) --parallelism=$(PARALLELISM))
+engine = flags=$$($(BIN)/python -m deploy.engines $(RUNNER) --parallelism=$(PARALLELISM))
 
 # Unset variables leave the command's own default.
 flag = $(if $(2),--$(1)=$(2))
@@ -69,15 +69,15 @@ models: setup ## Fetch the pre-trained FaceNet and the sample photos
 	@$(BIN)/celebface fetch-models
 
 build-gallery: models ## Build and publish a gallery; SOURCE (default: the sample), NAME, OUTPUT (the root of galleries)
-	$(BIN)/celebface build-gallery $(foreach place,$(SOURCE),--source=$(place)) $(call flag,output_root,$(OUTPUT)) \
-		$(call flag,name,$(NAME)) $(call flag,encoder,$(ENCODER)) $(engine) $(BEAM_ARGS)
+	@$(engine) && set -x && $(BIN)/celebface build-gallery $(foreach place,$(SOURCE),--source=$(place)) $(call flag,output_root,$(OUTPUT)) \
+		$(call flag,name,$(NAME)) $(call flag,encoder,$(ENCODER)) $$flags $(BEAM_ARGS)
 
 match: models ## Match PHOTOS (default: the sample's) against GALLERY; OUTPUT (folder of the results)
 ifeq ($(origin GALLERY),file)
 	@test -e $(GALLERY)/LATEST || $(MAKE) --no-print-directory build-gallery OUTPUT= SOURCE= NAME=
 endif
-	$(BIN)/celebface match $(or $(PHOTOS),--sample) --gallery=$(GALLERY) $(call flag,output,$(OUTPUT)) \
-		$(call flag,encoder,$(ENCODER)) $(engine) $(BEAM_ARGS)
+	@$(engine) && set -x && $(BIN)/celebface match $(or $(PHOTOS),--sample) --gallery=$(GALLERY) $(call flag,output,$(OUTPUT)) \
+		$(call flag,encoder,$(ENCODER)) $$flags $(BEAM_ARGS)
 
 report: setup ## A site to look at, of the results in OUTPUT (default: matches)
 	$(BIN)/celebface report $(or $(OUTPUT),matches)
@@ -109,20 +109,20 @@ cluster-down: setup ## End it; nothing of it stays but its logs
 # The distribution without its start scripts, from the source package that carries it.
 $(FLINK)/lib: deploy/flink/requirements.lock | setup
 	@command -v java >/dev/null || { apt-get update -qq && apt-get install -y -qq openjdk-17-jre-headless; }
-	rm -rf $(FLINK)/package && mkdir -p $(FLINK)/package $@
+	rm -rf $(FLINK)/package $@.new && mkdir -p $(FLINK)/package $@.new
 	$(BIN)/python -m pip download --quiet --no-deps --no-binary :all: --require-hashes --requirement $< \
 		--dest $(FLINK)/package
-	tar -xzf $(FLINK)/package/*.tar.gz -C $@ --strip-components=3 --wildcards '*/deps/lib/*.jar'
-	rm -rf $(FLINK)/package
-	touch $@
+	tar -xzf $(FLINK)/package/*.tar.gz -C $@.new --strip-components=3 --wildcards '*/deps/lib/*.jar'
+	rm -rf $(FLINK)/package $@ && mv $@.new $@ && touch $@
 
 $(FLINK)/job-server.jar: deploy/flink/pom.xml
 	@command -v mvn >/dev/null || { apt-get update -qq && apt-get install -y -qq maven; }
 	mvn --quiet --batch-mode --file $< package -DoutputDirectory=$(CURDIR)/$(FLINK)
 	touch $@
 
-build/prism: | setup ## Build Beam's portable runner with Go, for RUNNER=PrismRunner where it cannot be downloaded
+build/prism: requirements.lock | setup ## Build Beam's portable runner with Go, for RUNNER=PrismRunner where it cannot be downloaded
 	GOBIN=$(CURDIR)/build go install github.com/apache/beam/sdks/v2/go/cmd/prism@v$(BEAM_VERSION)
+	touch $@
 
 dataflow-plan: $(DATAFLOW)/.installed ## Build both jobs for Dataflow, offline, and check what would be sent; PLAN_ARGS
 	@$(DATAFLOW)/bin/celebface fetch-models >/dev/null

@@ -14,7 +14,6 @@ import bz2
 import dataclasses
 import json
 import logging
-import os
 import pathlib
 import pickletools
 import re
@@ -40,7 +39,7 @@ from celebface.indexing import storage  # noqa: E402
 from celebface.indexing.cache import default_cache  # noqa: E402
 from celebface.indexing.tombstones import NONE  # noqa: E402
 from celebface.models.weights import encoder_folder  # noqa: E402
-from celebface.pipelines import build_gallery, match  # noqa: E402
+from celebface.pipelines import build_gallery, execution, match  # noqa: E402
 from celebface.transforms.encoders import load_card  # noqa: E402
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -50,6 +49,9 @@ MACHINE_TYPE = "n2d-standard-4"
 DISK_GB = 50
 MAX_WORKERS = 50
 COMMANDS = ("build-gallery", "match")
+_PATH = re.compile(r"/[\w.-]+(/[\w. -]+)*/?")
+_URI = re.compile(r"[a-z][a-z0-9]*://")
+_REACHED = ("gs://", "http://", "https://")
 _GS = re.compile(r"gs://[a-z0-9][a-z0-9._-]+(/.*)?")
 
 
@@ -109,7 +111,6 @@ def flags(image: str, bucket: str, command: str) -> list[str]:
         f"--number_of_worker_harness_threads={HARNESS_THREADS}",
         "--resource_hint=min_ram=4GB",
         "--no_use_public_ips",
-        "--no_save_main_session",
     ]
 
 
@@ -151,6 +152,7 @@ def plan(command: str, build: Callable[[beam.Pipeline], None], argv: Sequence[st
             written.write_bytes(content.read())
 
     options = PipelineOptions([*argv, "--no_auth", f"--template_location={written}"])
+    execution.settle(options)
     client = apiclient.DataflowApplicationClient
     runner = create_runner("DataflowRunner")
     with (
@@ -164,7 +166,7 @@ def plan(command: str, build: Callable[[beam.Pipeline], None], argv: Sequence[st
             build(pipeline)
             pipeline.run()
         except Exception as error:  # whatever keeps it from being built is what this is here to tell
-            return Plan(command, options, {}, None, f"{type(error).__name__}: {str(error).splitlines()[0]}")
+            return Plan(command, options, {}, None, f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")
     return Plan(command, options, json.loads(written.read_text()), runner.proto_pipeline)
 
 
@@ -185,7 +187,7 @@ def checks(made: Plan) -> list[Check]:
         Check("machines, disks, threads and most workers are set", list(_worker_faults(made.job))),
         Check("nothing is pickled out of the main session", list(_main_faults(made.options, payloads))),
         Check("no path of this machine in the graph", list(_local_faults(payloads))),
-        Check("all places are on gs://", list(_foreign_faults(payloads))),
+        Check("no path of any machine, and no other store", list(_foreign_faults(payloads))),
     ]
 
 
@@ -257,10 +259,11 @@ def _local_faults(payloads: Iterable[tuple[str, bytes]]) -> Iterator[str]:
 
 
 def _foreign_faults(payloads: Iterable[tuple[str, bytes]]) -> Iterator[str]:
-    """Places that a step holds which are absolute, and lie in no bucket."""
+    """Places that a step holds which lie in no bucket of Dataflow's, such as /data/photos or s3://bucket/photos."""
     for step, payload in payloads:
         for text in sorted(set(_strings(payload))):
-            if os.path.isabs(text) and not text.endswith(".py") and pathlib.Path(text).exists() and text != "/":
+            is_path = bool(_PATH.fullmatch(text)) and not text.endswith(".py")
+            if is_path or (_URI.match(text) and not text.startswith(_REACHED)):
                 yield f"{step} holds {text}"
 
 

@@ -45,6 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("runner")
     parser.add_argument("--parallelism", type=int, default=2)
     args = parser.parse_args(argv)
+    if args.parallelism < 1:
+        parser.error(f"--parallelism must be at least 1, not {args.parallelism}")
     print(*flags(args.runner, args.parallelism))
     return 0
 

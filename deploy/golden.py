@@ -5,7 +5,8 @@
 
 A gallery is built and photos are matched against it by Beam's local engine with one process, whose results are what
 the others are held against: with two processes, on Flink with two and four slots, and on Prism. Engines that are not
-there are named and left out: make cluster-up, make build/prism.
+there are named and left out: make cluster-up, make build/prism. All of it runs on one processor, so the files must be
+the same to the byte; exit 1 if they are not.
 """
 
 import argparse
@@ -50,7 +51,7 @@ class Engine:
     @property
     def missing(self) -> str:
         """What is to be done before it can be used; empty if nothing is."""
-        if "--runner=FlinkRunner" in self.flags and not _flink_runs():
+        if "--runner=FlinkRunner" in self.flags and not flink_runs():
             return "make cluster-up"
         if "--runner=PrismRunner" in self.flags and not engines.PRISM.exists():
             return "make build/prism"
@@ -154,7 +155,8 @@ def make_photos(folder: pathlib.Path, count: int) -> list[pathlib.Path]:
     return made
 
 
-def _flink_runs() -> bool:
+def flink_runs() -> bool:
+    """Whether there is a cluster on this machine."""
     try:
         return cluster.overview()["taskmanagers"] > 0
     except requests.RequestException:
@@ -201,7 +203,7 @@ def _record(job: str, engine: Engine, ran: Ran, found: Sequence[same.Compared]) 
         "engine": engine.name,
         "seconds": round(ran.seconds, 1),
         "rows": {row.name: row.rows for row in found},
-        "faults": {row.name: row.fault for row in found if row.fault},
+        "faults": same.faults(found, to_the_byte=True),
         "apart": max(row.apart for row in found),
         "same_bytes": all(row.same_bytes is not False for row in found),
     }

@@ -129,6 +129,14 @@ def add_web_flags(parser: argparse.ArgumentParser) -> None:
         help="requests at once to one host, over all workers (default: %(default)s)",
     )
     group.add_argument(
+        "--host_workers",
+        type=positive,
+        default=policy.host_workers,
+        metavar="N",
+        help="workers that one host is spread over, each with its share of connections and rate: for a host of your "
+        "own that holds most of the photos (default: %(default)s)",
+    )
+    group.add_argument(
         "--host_failures",
         type=positive,
         default=policy.host_failures,
@@ -193,6 +201,7 @@ def fetch_policy(args: argparse.Namespace) -> FetchPolicy:
             threads=args.fetch_threads,
             host_connections=args.host_connections,
             host_rate=args.host_rate,
+            host_workers=args.host_workers,
             host_failures=args.host_failures,
             total_seconds=args.fetch_seconds,
             retries=args.fetch_retries,

@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--provision_endpoint", required=True, help="host:port of the engine's provision service")
     args, _ = parser.parse_known_args(argv)  # engines pass the other services' addresses, too
     os.environ.update(environment(args.id, provision(args.id, args.provision_endpoint)))
-    os.execv(sys.executable, [sys.executable, "-P", "-m", "celebface.pipelines.local_worker"])
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "celebface.pipelines.worker"])
 
 
 def provision(worker: str, endpoint: str) -> beam_provision_api_pb2.ProvisionInfo:

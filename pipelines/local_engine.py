@@ -125,7 +125,7 @@ class _WatchedWorker(GrpcWorkerHandler):
             "PIPELINE_OPTIONS": json_format.MessageToJson(self.provision_info.provision_info.pipeline_options),
             "WORKER_ID": self.worker_id,
         }
-        command = [sys.executable, "-P", "-m", "celebface.pipelines.local_worker"]
+        command = [sys.executable, "-P", "-m", "celebface.pipelines.worker"]
         self._process = self._processes.start(command, environment)
         threading.Thread(target=self._watch, name="watch_worker", daemon=True).start()
 

@@ -227,7 +227,8 @@ def versions() -> dict[str, str]:
             found[name] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return {**found, "python": platform.python_version()}
+    python = ".".join(platform.python_version_tuple()[:2])  # a job may be started on one machine and ended on another
+    return {**found, "python": python}
 
 
 def utc_now() -> datetime.datetime:

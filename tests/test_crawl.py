@@ -156,6 +156,22 @@ def test_the_rate_holds_over_all_threads():
         assert max(one.started for one in site.log()) - began >= 15 / 20
 
 
+def test_one_of_several_workers_of_a_host_takes_its_share():
+    pages = {(HOST, "/robots.txt"): robots_txt("User-agent: *\nCrawl-delay: 0.1"), (HOST, "/"): GOOD}
+    with crawling(pages, robots=True, host_rate=40, host_connections=8, host_workers=4) as (site, crawl):
+        host = Host(HOST, crawl._client, crawl._policy)
+        assert (host.connections, host._interval) == (2, 0.1)
+        host.get(site.url(HOST, "/"), accept="image/*", stay=True)
+        assert host._interval == pytest.approx(0.4)
+
+
+def test_a_host_has_no_more_workers_than_connections():
+    with pytest.raises(
+        ValueError, match="each of 5 host_workers needs one of the host_connections, of which there are 4"
+    ):
+        FetchPolicy(host_workers=5)
+
+
 def test_the_rate_holds_for_retries_redirects_and_robots():
     pages = {(HOST, "/0.jpg"): Status(500, times=2, then=RedirectChain(3, GOOD))}
     with crawling(pages, host_rate=20, retries=3, robots=True) as (site, crawl):

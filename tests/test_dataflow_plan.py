@@ -4,6 +4,7 @@ It takes Beam's Dataflow client, so these tests run in the environment that `mak
 `make test-engines`.
 """
 
+import importlib.util
 import json
 import os
 import pathlib
@@ -12,6 +13,7 @@ import sys
 import apache_beam as beam
 import pytest
 
+from celebface.pipelines import execution
 from deploy import dataflow_plan
 from deploy.dataflow_plan import COMMANDS, checks, flags, plan
 
@@ -90,7 +92,6 @@ def test_something_of_the_main_session_is_told(monkeypatch):
 @pytest.mark.parametrize(
     ("flag", "check"),
     [
-        ("--save_main_session", "nothing is pickled out of the main session"),
         ("--sdk_container_image=", "the workers run our image"),
         ("--worker_machine_type=n1-standard-1", "machines, disks, threads and most workers are set"),
         ("--extra_package=EXTRA", "nothing is installed or staged at the start of a worker"),
@@ -101,6 +102,49 @@ def test_flags_that_must_not_be_are_told(flag, check, tmp_path):
     extra.write_bytes(b"")
     found = faults(argv=[flag.replace("EXTRA", str(extra))])
     assert check in found
+
+
+def test_the_main_session_is_never_sent(monkeypatch):
+    assert not faults(argv=["--save_main_session"])
+    monkeypatch.setattr(execution, "settle", lambda options: None)
+    assert "nothing is pickled out of the main session" in faults(argv=["--save_main_session"])
+
+
+@pytest.mark.parametrize("place", ["/data/photos", "s3://bucket/photos/a.jpg", "hdfs://names/photos"])
+def test_a_place_that_the_workers_do_not_reach_is_told(place):
+    assert faults(step=lambda: beam.Map(take, place)) == {
+        "no path of any machine, and no other store": [f"Step holds {place}"]
+    }
+
+
+def test_a_fault_without_words_is_told():
+    def fail(pipeline):
+        raise AssertionError
+
+    assert plan("match", fail, flags(IMAGE, BUCKET, "match")).fault == "AssertionError: "
+
+
+def test_the_page_has_the_flags_that_are_planned():
+    page = (dataflow_plan.ROOT / "deploy" / "dataflow.md").read_text()
+    for flag in flags(IMAGE, BUCKET, "match"):
+        name = flag.partition("=")[0]
+        own = name in ("--project", "--staging_location", "--temp_location", "--sdk_container_image", "--job_name")
+        assert (name if own else flag) in page
+
+
+def test_the_launcher_passes_on_what_the_workers_need(monkeypatch):
+    monkeypatch.setenv("CELEBFACE_IMAGE", IMAGE)
+    spec = importlib.util.spec_from_file_location(
+        "launch", dataflow_plan.ROOT / "deploy" / "flex-template" / "launch.py"
+    )
+    launch = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(launch)
+    given = ["--runner=DataflowRunner", "--command=match", "--photos=gs://b/album/", "--output=gs://b/matches"]
+    command, *rest = launch.arguments(given)
+    assert command == "match"
+    worker = [flag for flag in flags(IMAGE, BUCKET, "match") if flag.startswith(launch.WORKERS)]
+    assert len(worker) == 3
+    assert sorted(rest) == sorted([*(flag for flag in given if flag != "--command=match"), *worker])
 
 
 def test_the_templates_parameters_are_flags():

@@ -4,6 +4,7 @@
 and ended, so none may be running.
 """
 
+import contextlib
 import os
 import pathlib
 import shlex
@@ -41,6 +42,8 @@ def missing(what: str) -> None:
 def flink() -> Iterator[None]:
     if not (cluster.HOME / "lib").is_dir() or not engines.FLINK_JOB_SERVER.exists():
         missing("Flink")
+    if golden.flink_runs():
+        pytest.fail("a cluster is running; make cluster-down ends it")
     cluster.up()
     yield
     cluster.down()
@@ -88,7 +91,7 @@ def unbroken(some_photos, version, tmp_path_factory) -> str:
 def faults(one: str, other: str) -> dict[str, str]:
     found = same.compare(one, other)
     assert sum(row.rows for row in found) > 0
-    return {row.name: row.fault for row in found if row.fault}
+    return same.faults(found, to_the_byte=True)
 
 
 @pytest.mark.parametrize("engine", [FLINK, PRISM], ids=lambda engine: engine.name)
@@ -112,14 +115,21 @@ def test_matches_by_prism_are_the_same(prism, some_photos, version, unbroken, tm
     assert not faults(unbroken, golden.match(PRISM, [some_photos], version, tmp_path / "matches").output)
 
 
-def start_match(photos: str, version: str, output: pathlib.Path) -> subprocess.Popen:
+@contextlib.contextmanager
+def started_match(photos: str, version: str, output: pathlib.Path) -> Iterator[subprocess.Popen]:
     command = ["match", photos, f"--gallery={version}", f"--output={output}", "--embeddings", *FLINK.flags]
-    return subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-m", "celebface.pipelines.cli", *command],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-    )
+        start_new_session=True,
+    ) as job:
+        try:
+            yield job
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(job.pid, signal.SIGKILL)  # with Beam's job server, if something went wrong
 
 
 @tenacity.retry(
@@ -139,16 +149,16 @@ def kill_task_manager() -> None:
 
 def kill_python_worker() -> None:
     group = cluster.task_managers()[0].pid
-    found = subprocess.check_output(["pgrep", "-g", str(group), "-f", "celebface.pipelines.local_worker"], text=True)
+    found = subprocess.check_output(["pgrep", "-g", str(group), "-f", "celebface.pipelines.worker"], text=True)
     os.kill(int(found.split()[0]), signal.SIGKILL)
 
 
 @pytest.mark.parametrize("kill", [kill_task_manager, kill_python_worker])
 def test_a_job_outlives_what_is_killed(kill, whole_cluster, some_photos, version, unbroken, tmp_path):
-    job = start_match(some_photos, version, tmp_path / "matches")
-    in_the_middle(job, tmp_path)
-    kill()
-    said, _ = job.communicate()
+    with started_match(some_photos, version, tmp_path / "matches") as job:
+        in_the_middle(job, tmp_path)
+        kill()
+        said, _ = job.communicate()
     assert job.returncode == 0, said
     newest = cluster.jobs()[0]
     history = requests.get(f"{cluster.REST}/jobs/{newest['jid']}/exceptions", timeout=5).json()

@@ -35,7 +35,7 @@ from celebface.indexing import schemas
 from celebface.indexing.schemas import Reason
 from celebface.transforms import fetch, hosts
 from celebface.transforms.fetch import FetchedPhoto, FetchPhotos, check_body, fetch_photo
-from celebface.transforms.hosts import AskHostsDoFn, Wanted, ask_in_rounds
+from celebface.transforms.hosts import AskHostsDoFn, Wanted, ask_in_rounds, by_host
 from celebface.transforms.records import ItemRef, Outcome, Person, Provenance, rejected
 from celebface.transforms.resume import ResumeItems
 from celebface.transforms.staged import Known, StagedRow, StoredBytes, digest, read_stored
@@ -477,6 +477,20 @@ def test_a_photo_that_several_places_lead_to_is_had_for_each(tmp_path):
         assert site.most_at_once("cdn.test") <= 2
 
 
+def test_a_host_may_have_several_workers(tmp_path):
+    pages = many(40)
+    with WebSite(pages) as site:
+        refs = [item(site, path=f"/{n}.jpg") for n in range(40)]
+        answers = [pages[HOST, f"/{n}.jpg"] for n in range(40)]
+        ends = {"fresh": [(with_state(ref, each), each.data) for ref, each in zip(refs, answers, strict=True)]}
+        rules = policy_for(site, host_connections=4, host_workers=3)
+        run([(ref, None) for ref in refs], rules, tmp_path, ends)
+        assert site.most_at_once(HOST) <= 3
+    asked = [by_host(Wanted(ref, ref.uri), 3) for ref in refs]
+    assert {host for host, _ in asked} == {HOST, f"{HOST}#2", f"{HOST}#3"}
+    assert asked == [by_host(Wanted(ref, ref.uri), 3) for ref in refs]
+
+
 # --- parts ------------------------------------------------------------------------------------------------------------
 
 
@@ -588,7 +602,7 @@ def wanted(*urls: str) -> list[Wanted]:
 def test_items_are_asked_for_by_host_and_again_where_they_lead_to():
     urls = ["http://a/1", "http://b/2", "http://a/to-b", "http://a/to-b-c", "http://b/to-a-b-c", "http://c/lost"]
     with fakes.pipeline() as pipeline:
-        found = ask_in_rounds(pipeline | beam.Create(wanted(*urls)), Noting, ["names"])
+        found = ask_in_rounds(pipeline | beam.Create(wanted(*urls)), Noting, ["names"], 1)
         assert set(found) == {"main", "lost", "names"}
         results = [
             ("a", "http://a/1", 0),
@@ -619,7 +633,7 @@ def test_items_are_asked_for_by_host_and_again_where_they_lead_to():
 
 def test_a_defect_ends_the_run():
     with pytest.raises(Exception, match="a defect"), fakes.pipeline() as pipeline:
-        ask_in_rounds(pipeline | beam.Create(wanted("http://a/1", "http://a/defect")), Noting, ["names"])
+        ask_in_rounds(pipeline | beam.Create(wanted("http://a/1", "http://a/defect")), Noting, ["names"], 1)
 
 
 def test_a_worker_forgets_each_host_when_it_has_all_its_items(monkeypatch):

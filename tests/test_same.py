@@ -29,6 +29,26 @@ def test_rounding_is_no_difference(tmp_path):
     assert not found.fault
     assert found.same_bytes is False
     assert found.apart == pytest.approx(2e-5, rel=0.01)
+    assert same.faults([found], to_the_byte=True) == {"faces": "other bytes"}
+    assert same.main([str(tmp_path / "one"), str(tmp_path / "other")]) == 0
+    assert same.main([str(tmp_path / "one"), str(tmp_path / "other"), "--bytes"]) == 1
+
+
+def write_lists(folder: pathlib.Path, lists: list) -> str:
+    folder.mkdir()
+    pq.write_table(
+        pa.table({"scores": pa.array(lists, pa.list_(pa.float32()))}), folder / "faces-00000-of-00001.parquet"
+    )
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [([[0.5, None]], [[None, 0.5]]), ([[1, 2], [3]], [[1], [2, 3]]), ([[1], None], [[1], []])],
+)
+def test_numbers_that_lie_elsewhere_are_others(tmp_path, one, other):
+    [found] = same.compare(write_lists(tmp_path / "one", one), write_lists(tmp_path / "other", other))
+    assert found.fault == "scores has other numbers"
 
 
 @pytest.mark.parametrize(

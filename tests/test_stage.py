@@ -108,6 +108,15 @@ def test_a_part_is_written_again_under_its_name(tmp_path):
     assert storage.read_bytes(part) == before
 
 
+def test_an_attempt_that_comes_late_changes_nothing(tmp_path):
+    """An engine may try a bundle twice at a time; what the slower one found, with a failing store, does not count."""
+    before = stage.write_part(some_outcomes(), str(tmp_path), ROWS, SHARDS)
+    kept = read_outcomes(place for _, place in before).to_pylist()
+    late = [rejected(outcome.ref, "read", Reason.UNREADABLE, "the store failed") for outcome in some_outcomes()]
+    stage.write_part(late, str(tmp_path), ROWS, SHARDS)
+    assert read_outcomes(place for _, place in before).to_pylist() == kept
+
+
 def test_other_items_and_other_states_of_them_have_parts_of_their_own(tmp_path):
     for outcome in (
         fakes.photo_outcome("/a.jpg", revision="1-1"),

@@ -60,7 +60,12 @@ class FetchPhotos(beam.PTransform):
 
     def expand(self, items: beam.PCollection) -> Any:  # fresh, staged, lost
         wanted = items | "Want" >> beam.ParDo(_WantDoFn())
-        asked = ask_in_rounds(wanted, lambda number: _FetchPhotosDoFn(self.policy, self.staging, number), ["staged"])
+        asked = ask_in_rounds(
+            wanted,
+            lambda number: _FetchPhotosDoFn(self.policy, self.staging, number),
+            ["staged"],
+            self.policy.host_workers,
+        )
         return asked["main"], asked["staged"], asked["lost"]
 
 

@@ -1,6 +1,7 @@
-"""Steps that ask the web: items grouped by host, each host in one worker; other hosts in further rounds."""
+"""Steps that ask the web: items grouped by host, each host in one worker or few; other hosts in further rounds."""
 
 import dataclasses
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -36,7 +37,7 @@ class Wanted:
 
 
 class AskHostsDoFn(beam.DoFn):
-    """Asks for the items of hosts, (host, iterable of Wanted).
+    """Asks for the items of hosts, (host, iterable of Wanted); a host of several workers comes under several names.
 
     A subclass says how an item is asked for, in `ask`, and what becomes of the result, in `take`. Items that are lost
     are tagged "lost", those that lead to another host "moved".
@@ -110,7 +111,7 @@ class AskHostsDoFn(beam.DoFn):
 
 
 def ask_in_rounds(
-    wanted: beam.PCollection, make: Callable[[int], AskHostsDoFn], tags: Sequence[str]
+    wanted: beam.PCollection, make: Callable[[int], AskHostsDoFn], tags: Sequence[str], workers: int
 ) -> dict[str, beam.PCollection]:
     """Asks for items, and again of those hosts that they lead to.
 
@@ -118,6 +119,7 @@ def ask_in_rounds(
       wanted: PCollection of Wanted.
       make: Makes the DoFn of a round.
       tags: Tags of its elements beside the main ones.
+      workers: Workers that a host is asked by, as in `FetchPolicy`.
 
     Returns:
       Collections by tag, the main one as "main".
@@ -126,7 +128,7 @@ def ask_in_rounds(
     for number in range(ROUNDS):
         asked = (
             wanted
-            | f"ByHost{number}" >> beam.Map(_by_host).with_output_types(tuple[str, Wanted])
+            | f"ByHost{number}" >> beam.Map(by_host, workers).with_output_types(tuple[str, Wanted])
             | f"Hosts{number}" >> beam.GroupByKey()
             | f"Ask{number}" >> beam.ParDo(make(number)).with_outputs("lost", "moved", *tags, main="main")
         )
@@ -135,5 +137,8 @@ def ask_in_rounds(
     return {tag: [asked[tag] for asked in rounds] | f"All_{tag}" >> beam.Flatten() for tag in ("main", "lost", *tags)}
 
 
-def _by_host(wanted: Wanted) -> tuple[str, Wanted]:
-    return host_of(wanted.url), wanted
+def by_host(wanted: Wanted, workers: int) -> tuple[str, Wanted]:
+    """An item and whom it is asked for by: its host's name, with a number if it is not the first of its workers."""
+    host = host_of(wanted.url)
+    number = zlib.crc32(wanted.url.encode()) % workers  # the same each time the step runs
+    return (f"{host}#{number + 1}" if number else host), wanted

@@ -184,7 +184,7 @@ def import_shard(
         records.append({**record, "shard": shard_of(key, shards), "rows": mine})
     if not records:
         return
-    part = storage.join(staging, part_name(PUBLISHED, [tables[0]]))
+    part = storage.join(staging, part_name(PUBLISHED, tables[0].encode()))
     sink = pa.BufferOutputStream()
     records.sort(key=lambda record: record["shard"])
     with pa.ipc.new_file(sink, schema) as writer:

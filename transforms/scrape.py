@@ -34,7 +34,12 @@ class ScrapePages(beam.PTransform):
 
     def expand(self, pages: beam.PCollection) -> Any:  # photos, done ones, lost ones
         wanted = pages | "Want" >> beam.Map(lambda ref: Wanted(ref, ref.uri))
-        asked = ask_in_rounds(wanted, lambda number: _ScrapePagesDoFn(self.policy, self.limit, number), ["pages"])
+        asked = ask_in_rounds(
+            wanted,
+            lambda number: _ScrapePagesDoFn(self.policy, self.limit, number),
+            ["pages"],
+            self.policy.host_workers,
+        )
         return asked["main"], asked["pages"], asked["lost"]
 
 

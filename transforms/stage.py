@@ -106,13 +106,10 @@ def write_part(
     by_shard: dict[int, list[Outcome]] = {}
     for outcome in sorted(outcomes, key=lambda outcome: outcome.ref.item_id):
         by_shard.setdefault(shard_of(outcome.shard_key, shards), []).append(outcome)
-    names = [outcome.ref.item_id + outcome.ref.revision for outcome in outcomes]
-    part = storage.join(folder, part_name(PART, names))
     schema = staging_schema(rows, beside)
     buffer = io.BytesIO()
-    places: list[tuple[int, StagedRow]] = []
     with pa.ipc.new_file(buffer, schema) as writer:
-        for batch, (shard, members) in enumerate(sorted(by_shard.items())):
+        for shard, members in sorted(by_shard.items()):
             records = [
                 {
                     **outcome.ledger_row(),
@@ -123,9 +120,15 @@ def write_part(
                 for outcome in members
             ]
             writer.write_batch(pa.RecordBatch.from_pylist(records, schema=schema))
-            for row, outcome in enumerate(members):
-                person = outcome.ref.person
-                sha256 = outcome.ref.content_sha256 if outcome.faces else ""
-                places.append((shard, StagedRow(part, batch, row, sha256, person.identity_id, person.name)))
+    part = storage.join(folder, part_name(PART, buffer.getvalue()))
     storage.write_bytes(part, buffer.getvalue())
-    return places
+    return [
+        (shard, StagedRow(part, batch, row, outcome.ref.content_sha256 if outcome.faces else "", *_identity(outcome)))
+        for batch, (shard, members) in enumerate(sorted(by_shard.items()))
+        for row, outcome in enumerate(members)
+    ]
+
+
+def _identity(outcome: Outcome) -> tuple[str, str]:
+    person = outcome.ref.person
+    return person.identity_id, person.name

@@ -116,9 +116,9 @@ def rows_column(table: str) -> str:
     return f"{table}_{ROWS}"
 
 
-def part_name(kind: str, contents: Iterable[str]) -> str:
-    """Name of a part file, of what is in it: the same items in the same state give the same name."""
-    return f"{kind}-{hashlib.sha256(chr(0).join(contents).encode()).hexdigest()[:16]}.arrow"
+def part_name(kind: str, contents: bytes) -> str:
+    """Name of a part file, of what is in it: a late attempt, with other outcomes, changes no other's file."""
+    return f"{kind}-{hashlib.sha256(contents).hexdigest()[:16]}.arrow"
 
 
 def read_outcomes(places: Iterable[StagedRow]) -> pa.Table | None:
@@ -210,7 +210,8 @@ def write_photos(folder: str, photos: Sequence[tuple[str, str, str, str, bytes]]
     Returns:
       Where each is.
     """
-    part = storage.join(folder, part_name(BYTES, [text for photo in photos for text in (photo[0], photo[3])]))
+    names = [text for photo in photos for text in (photo[0], photo[3])]
+    part = storage.join(folder, part_name(BYTES, "\0".join(names).encode()))
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, _BYTES) as writer:
         for photo in photos:

@@ -17,6 +17,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -64,16 +65,35 @@ class Process:
         return HOME / "log" / f"{self.name}.log"
 
     @property
+    def written(self) -> list[str]:
+        """What was noted at its start: process id, start time, and the name it has in Flink; empty if nothing."""
+        try:
+            return self.pid_file.read_text().split()
+        except FileNotFoundError:
+            return []
+
+    @property
     def pid(self) -> int | None:
         """Its process id, which is also its process group's; None if it does not run."""
-        try:
-            pid = int(self.pid_file.read_text())
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(pid, os.WNOHANG)  # if it was started here and has died, it still has to be taken note of
-            os.kill(pid, 0)
-        except (FileNotFoundError, ProcessLookupError):
+        if not self.written:
             return None
-        return pid
+        pid, started, _ = self.written
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(int(pid), os.WNOHANG)  # if it was started here and has died, it still has to be taken note of
+        return int(pid) if start_time(int(pid)) == started else None
+
+
+def start_time(pid: int) -> str:
+    """When a process was started, in the kernel's ticks: with its id it names a process for good, as ids are used anew.
+
+    Empty for a process that is not, or is dead and only waits to be taken note of.
+    """
+    try:
+        stat = pathlib.Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+    state, *fields = stat.rpartition(")")[2].split()  # a program's name, before it, may hold spaces
+    return "" if state in "ZX" else fields[18]  # field 22 of proc(5)
 
 
 JOB_MANAGER = Process("jobmanager")
@@ -110,13 +130,8 @@ def up() -> None:
 
 def down() -> None:
     """Ends all of it, Python workers included, and deletes what it left beside logs."""
-    running = [process for process in (*task_managers(), JOB_MANAGER) if process.pid]
-    for process in running:
-        _signal(process, signal.SIGTERM)
-    for process in running:
-        with contextlib.suppress(tenacity.RetryError):
-            _await_end(process)
-        _signal(process, signal.SIGKILL, group=True)  # its Python workers, too
+    for process in (*task_managers(), JOB_MANAGER):
+        _end(process)
     for folder in ("conf", "run", "tmp"):
         shutil.rmtree(HOME / folder, ignore_errors=True)
 
@@ -138,6 +153,8 @@ def jobs() -> list[dict[str, Any]]:
 def _start(process: Process, main_class: str) -> None:
     if process.pid:
         return
+    _end(process)  # what a dead one has left
+    name = f"{process.name}-{time.time_ns()}"
     jars = [str(jar) for jar in sorted((HOME / "lib").glob("*.jar")) if not jar.name.startswith(_NOT_NEEDED)]
     command = [
         "java",
@@ -151,20 +168,22 @@ def _start(process: Process, main_class: str) -> None:
         main_class,
         "--configDir",
         str(HOME / "conf"),
+        "-D",
+        f"taskmanager.resource-id={name}",
     ]
     threads = str(max(1, len(os.sched_getaffinity(0)) // TASK_MANAGERS))
     # The task managers' Python workers inherit these: each its share of the cores.
     shares = dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"), threads)
-    with process.log.open("wb") as log:
+    with process.log.open("ab") as log:  # the last one may have told why it died
         child = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # a group of its own, with its workers; Ctrl-C here is not meant for it
-            env={**shares, **os.environ},
+            env={**shares, **os.environ, "TMPDIR": str(HOME / "tmp")},
         )
-    process.pid_file.write_text(str(child.pid))
+    process.pid_file.write_text(f"{child.pid} {start_time(child.pid)} {name}")
 
 
 @tenacity.retry(
@@ -174,7 +193,34 @@ def _start(process: Process, main_class: str) -> None:
     | tenacity.retry_if_result(lambda all_in: not all_in),
 )
 def _await_task_managers() -> bool:
-    return overview()["taskmanagers"] >= TASK_MANAGERS
+    """Whether those have reported that run, and no other is believed to run: one that died is, until it is missed."""
+    seen = {manager["id"] for manager in _ask("taskmanagers")["taskmanagers"]}
+    return seen == {manager.written[-1] for manager in task_managers()}
+
+
+def _end(process: Process) -> None:
+    """Ends a process, and what is left of its group, which may outlive it: its Python workers."""
+    if not process.written:
+        return
+    group = int(process.written[0])
+    if process.pid:
+        os.kill(group, signal.SIGTERM)
+        with contextlib.suppress(tenacity.RetryError):
+            _await_end(process)
+    members = [int(stat.parent.name) for stat in pathlib.Path("/proc").glob("[0-9]*/stat")]
+    for pid in members:
+        with contextlib.suppress(ProcessLookupError):
+            if os.getpgid(pid) == group and _is_ours(pid):
+                os.kill(pid, signal.SIGKILL)
+    process.pid_file.unlink()
+
+
+def _is_ours(pid: int) -> bool:
+    """Whether a process was started for the cluster: groups' numbers are used anew, too."""
+    try:
+        return os.fsencode(f"TMPDIR={HOME / 'tmp'}") in pathlib.Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:  # it is gone, or somebody else's
+        return False
 
 
 @tenacity.retry(
@@ -184,14 +230,6 @@ def _await_task_managers() -> bool:
 )
 def _await_end(process: Process) -> bool:
     return process.pid is not None
-
-
-def _signal(process: Process, number: signal.Signals, group: bool = False) -> None:
-    try:
-        pid = int(process.pid_file.read_text())
-        os.killpg(pid, number) if group else os.kill(pid, number)
-    except (FileNotFoundError, ProcessLookupError):
-        pass  # it has ended
 
 
 def _ask(path: str) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Asks many hosts at once, and each as gently as if it were the only one.
 
-All items of a host go through one `Host`, in one worker, so its limits hold over all workers.
+All items of a host go through one `Host`, in one worker, so its limits hold over all workers; or through as many as the
+policy divides them among.
 """
 
 import collections
@@ -33,7 +34,7 @@ class Host:
         self._client = client
         self._policy = policy
         self._rules: dict[str, RobotsRules | WebFault] = {}
-        self._interval = 1 / policy.host_rate if policy.host_rate else 0.0
+        self._interval = policy.interval_each
         self._next = 0.0
         self._failures = 0
         self._last_failure = ""
@@ -53,9 +54,9 @@ class Host:
     def connections(self) -> int:
         """Requests that it may have under way at once: so few that none spends its time with waiting for the others."""
         if not self._interval:
-            return self._policy.host_connections
+            return self._policy.connections_each
         in_time = int(_SHARE_WAITED * self._policy.total_seconds / self._interval)
-        return max(1, min(self._policy.host_connections, in_time))
+        return max(1, min(self._policy.connections_each, in_time))
 
     @property
     def patience(self) -> float:
@@ -120,7 +121,7 @@ class Host:
         if self._policy.robots:
             rules = self.rules(url)
             rules.check(url)
-            self._interval = max(self._interval, rules.delay)
+            self._interval = max(self._interval, rules.delay * self._policy.host_workers)
         self._wait(url, seconds - (time.monotonic() - start))
 
     def _wait(self, url: str, seconds: float) -> None:

@@ -18,6 +18,7 @@ class FetchPolicy:
       threads: Requests under way at once, in each worker process.
       host_connections: Requests under way at once to one host, over all workers.
       host_rate: Requests a second to one host, over all workers; 0 for no limit.
+      host_workers: Workers that a host of many items is asked by, each with its share of connections and rate.
       host_failures: After so many failures of a host in a row, it is left alone.
       connect_seconds: Longest wait for a connection.
       read_seconds: Longest wait for the next bytes.
@@ -35,6 +36,7 @@ class FetchPolicy:
     threads: int = 32
     host_connections: int = 4
     host_rate: float = 8.0
+    host_workers: int = 1
     host_failures: int = 10
     connect_seconds: float = 10.0
     read_seconds: float = 15.0
@@ -47,7 +49,7 @@ class FetchPolicy:
     addresses: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("max_bytes", "threads", "host_connections", "host_failures"):
+        for name in ("max_bytes", "threads", "host_connections", "host_failures", "host_workers"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be positive, not {getattr(self, name)}")
         for name in ("connect_seconds", "read_seconds", "total_seconds"):
@@ -56,6 +58,22 @@ class FetchPolicy:
         for name in ("host_rate", "retries", "redirects"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must not be negative, not {getattr(self, name)}")
+
+        if self.host_workers > self.host_connections:
+            raise ValueError(
+                f"each of {self.host_workers} host_workers needs one of the host_connections, of which there are "
+                f"{self.host_connections}"
+            )
+
+    @property
+    def connections_each(self) -> int:
+        """Requests under way at once to one host, in one of its workers."""
+        return self.host_connections // self.host_workers
+
+    @property
+    def interval_each(self) -> float:
+        """Seconds between two requests of one worker to a host; 0 for no limit."""
+        return self.host_workers / self.host_rate if self.host_rate else 0.0
 
     @property
     def user_agent(self) -> str:

@@ -1,4 +1,4 @@
-"""A worker process of a local run: Beam's own, whose log goes to the driver and not to the terminal as well.
+"""A worker process, of a local run or an engine's: Beam's own, whose log goes to them and not to the terminal as well.
 
 Beam's first message in a process makes Python's logging write everything to stderr, unless a handler is there.
 """
