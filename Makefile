@@ -87,7 +87,7 @@ train: models ## Train an encoder on the people of SOURCE; INIT, OUTPUT (its fol
 		$(TRAIN_ARGS)
 
 test: models ## Run the tests, several files at a time; PYTEST_ARGS
-	$(BIN)/python -m pytest --numprocesses=$(TEST_PROCESSES) --dist=loadfile $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses=$(TEST_PROCESSES) --dist=loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 test-browser: models ## Run the report's tests in a real Chromium, which is installed on Debian if it is not there
 	command -v chromium >/dev/null && command -v chromedriver >/dev/null || \

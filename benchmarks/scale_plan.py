@@ -255,7 +255,7 @@ def match_limits(results: Mapping[str, Any]) -> list[Limit]:
             "h",
             lambda n: n / FetchPolicy().host_rate / 3600,
             night,
-            "`--host_rate`, if the host agrees",
+            "`--host_rate`, if the host agrees; `--host_workers`",
         ),
         Limit("`matches.csv`, written by the driver", "h", lambda n: table.at(n) / 3600, night, "nothing today"),
         Limit("the ledger, counted by the driver", "h", lambda n: ledger.at(n) / 3600, night, "nothing today"),

@@ -10,10 +10,11 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
+from deploy.flink import cluster
+
 ROOT = pathlib.Path(__file__).parents[1]
-FLINK_JOB_SERVER = ROOT / "build" / "flink" / "job-server.jar"
+FLINK_JOB_SERVER = cluster.HOME / "job-server.jar"
 PRISM = ROOT / "build" / "prism"
-_FLINK_MASTER = "localhost:8081"
 _KEEP_WORKERS_MS = 60_000  # a Python worker waits so long for the next stage; else each stage loads the networks anew
 
 
@@ -27,7 +28,7 @@ def flags(runner: str, parallelism: int = 2) -> list[str]:
     given = [f"--runner={runner}"]
     if runner == "FlinkRunner":
         given += [
-            f"--flink_master={_FLINK_MASTER}",
+            f"--flink_master={cluster.MASTER}",
             f"--flink_job_server_jar={FLINK_JOB_SERVER}",
             f"--parallelism={parallelism}",
             "--environment_type=PROCESS",

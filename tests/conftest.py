@@ -1,5 +1,6 @@
-"""Fixtures: the fetched models, a gallery built from the sample, photos made on the spot."""
+"""Fixtures: the fetched models, a gallery built from the sample, photos made on the spot; the order of the files."""
 
+import functools
 import os
 import pathlib
 
@@ -53,6 +54,38 @@ def shared() -> pathlib.Path:
 
 
 # --- execution --------------------------------------------------------------------------------------------------------
+
+# Those that take a minute or more, first, so that at the end no process has one of them left for itself.
+SLOW = (
+    "web_build", "build_gallery", "match", "evaluate", "verify", "train", "build_from_lists", "store_life", "isolated_reader",
+    "audit_build", "api", "build_after_removal", "facenet", "packaging", "local_engine", "hostile_names",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {f"test_{name}": place for place, name in enumerate(SLOW)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def an_encoder_that_stays():
+    """The runs of this process share their encoders, which take 5 seconds to load and do not change."""
+    from celebface.indexing import storage
+    from celebface.models.encoder_card import CARD_NAME
+    from celebface.pipelines import embedder
+    from celebface.transforms import encode, encoders
+
+    @functools.lru_cache(4)
+    def load(card: bytes, uri: str, precision: str):
+        return encoders.load_encoder(uri, precision)
+
+    def load_once(uri: str, precision: str):
+        return load(storage.read_bytes(storage.join(uri.removesuffix(f"/{CARD_NAME}"), CARD_NAME)), uri, precision)
+
+    with pytest.MonkeyPatch.context() as patched:
+        for module in (encode, embedder):
+            patched.setattr(module, "load_encoder", load_once)
+        yield
 
 
 @pytest.fixture(scope="session")

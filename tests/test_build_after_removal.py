@@ -2,7 +2,6 @@
 
 import collections
 import dataclasses
-import functools
 import hashlib
 import json
 import pathlib
@@ -14,25 +13,14 @@ from web_site import Content, WebSite, photo
 
 from celebface.indexing import publish, tombstones
 from celebface.indexing.tombstones import Mark
-from celebface.models import face_reader
 from celebface.models.encoder_card import PREPROCESSING, EncoderCard
 from celebface.models.networks import INCEPTION_RESNET_V1
 from celebface.pipelines import build_gallery, bundle, cli, take_down
-from celebface.transforms import encode
 from celebface.transforms.records import Person
 
 HOST = "photos.test"
 WEB = ("--contact=tests@example.org", "--allow_private_hosts", f"--resolve={HOST}:127.0.0.1", "--host_rate=0")
 MADONNA = Person.of("Madonna")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def networks_that_stay():
-    """The builds of this process share the networks, which take long to load and do not change."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(encode, "load_encoder", functools.cache(encode.load_encoder))
-        patched.setattr(face_reader, "FaceReader", functools.cache(face_reader.FaceReader))
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ import collections
 import contextlib
 import csv
 import dataclasses
-import functools
 import gzip
 import hashlib
 import io
@@ -27,9 +26,8 @@ from provider_site import ProviderSite
 from web_site import Content, Held, Redirect, Status, WebSite, photo
 
 from celebface.indexing import publish, storage
-from celebface.models import face_reader
 from celebface.pipelines import cli
-from celebface.transforms import encode, sources
+from celebface.transforms import sources
 from celebface.transforms.sources import ItemSource
 from celebface.transforms.staged import read_photo_keys
 from celebface.transforms.web import google
@@ -37,15 +35,6 @@ from celebface.transforms.web import google
 HOSTS = ("photos.test", "pages.test", "moved.test")
 CC = "https://creativecommons.org/licenses/by/4.0/"
 ZOE = "Zoë Élan 李"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def networks_that_stay():
-    """The builds of this process share the networks, which take long to load and do not change."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(encode, "load_encoder", functools.cache(encode.load_encoder))
-        patched.setattr(face_reader, "FaceReader", functools.cache(face_reader.FaceReader))
-        yield
 
 
 @dataclasses.dataclass(frozen=True)

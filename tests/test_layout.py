@@ -55,7 +55,7 @@ def test_layers_import_downwards_only(layer):
         assert layers <= MAY_IMPORT[layer], path
 
 
-@pytest.mark.parametrize("folder", [*MAY_IMPORT, "tests", "benchmarks"])
+@pytest.mark.parametrize("folder", [*MAY_IMPORT, "tests", "benchmarks", "deploy"])
 def test_no_layer_is_imported_by_its_bare_name(folder):
     for path in sorted((ROOT / folder).glob("*.py")):
         assert not {name.split(".")[0] for name in imported_modules(path)} & MAY_IMPORT.keys(), path

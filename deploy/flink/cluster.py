@@ -13,6 +13,7 @@ import contextlib
 import dataclasses
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -26,14 +27,18 @@ import tenacity
 
 HERE = pathlib.Path(__file__).parent
 HOME = HERE.parents[1] / "build" / "flink"  # all that the cluster is and leaves
-REST = "http://localhost:8081"
+CONF = dict(re.findall(r"^([\w.-]+): (.+)$", (HERE / "flink-conf.yaml").read_text(), re.MULTILINE))
+MASTER = f"{CONF['rest.address']}:{CONF['rest.port']}"
+REST = f"http://{MASTER}"
 TASK_MANAGERS = 2
 
 _JOB_MANAGER = "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint"
 _TASK_MANAGER = "org.apache.flink.runtime.taskexecutor.TaskManagerRunner"
 _NOT_NEEDED = ("flink-table", "flink-cep", "flink-csv", "flink-json", "flink-scala")  # SQL, events, file formats
-_HEAP = {_JOB_MANAGER: "448m", _TASK_MANAGER: "512m"}  # of a task manager: framework and task heap of flink-conf.yaml
-_DIRECT = {_JOB_MANAGER: "128m", _TASK_MANAGER: "448m"}  # likewise off-heap and network
+# What Flink's scripts make of the configuration, in MB.
+_TASK_HEAP = ("framework.heap.size", "task.heap.size")
+_TASK_DIRECT = ("framework.off-heap.size", "task.off-heap.size", "network.max")
+_JOB_HEAP, _JOB_DIRECT = 448, 128
 # What Flink reaches into of Java 17; from the configuration that Flink is published with.
 _OPENED = ("lang", "net", "io", "nio", "lang.reflect", "text", "time", "util", "util.concurrent")
 _PATIENCE = 60  # seconds for the cluster to be there, and again for it to end
@@ -160,8 +165,8 @@ def _start(process: Process, main_class: str) -> None:
         "java",
         *(f"--add-opens=java.base/java.{package}=ALL-UNNAMED" for package in _OPENED),
         "--add-opens=java.base/sun.nio.ch=ALL-UNNAMED",
-        f"-Xmx{_HEAP[main_class]}",
-        f"-XX:MaxDirectMemorySize={_DIRECT[main_class]}",
+        f"-Xmx{_JOB_HEAP if process == JOB_MANAGER else _megabytes(_TASK_HEAP)}m",
+        f"-XX:MaxDirectMemorySize={_JOB_DIRECT if process == JOB_MANAGER else _megabytes(_TASK_DIRECT)}m",
         f"-Dlog4j.configurationFile={HERE / 'log4j.properties'}",
         "-cp",
         os.pathsep.join(jars),
@@ -184,6 +189,10 @@ def _start(process: Process, main_class: str) -> None:
             env={**shares, **os.environ, "TMPDIR": str(HOME / "tmp")},
         )
     process.pid_file.write_text(f"{child.pid} {start_time(child.pid)} {name}")
+
+
+def _megabytes(names: Sequence[str]) -> int:
+    return sum(int(CONF[f"taskmanager.memory.{name}"].removesuffix("m")) for name in names)
 
 
 @tenacity.retry(
