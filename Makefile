@@ -150,7 +150,8 @@ lint: setup ## Check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	mkdir -p build/types/celebface && ln -sfn $(foreach layer,$(LAYERS),$(CURDIR)/$(layer)) build/types/celebface/
-	cd build/types && MYPYPATH=. ../../$(BIN)/mypy --config-file ../../pyproject.toml -p celebface
+	ln -sfn $(CURDIR)/deploy build/types/deploy
+	cd build/types && MYPYPATH=. ../../$(BIN)/mypy --config-file ../../pyproject.toml -p celebface -p deploy
 
 lock: setup ## Solve requirements.lock anew from setup.py
 	$(BIN)/pip-compile --quiet --upgrade --extra dev --generate-hashes --strip-extras --allow-unsafe \

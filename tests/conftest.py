@@ -57,8 +57,9 @@ def shared() -> pathlib.Path:
 
 # Those that take a minute or more, first, so that at the end no process has one of them left for itself.
 SLOW = (
-    "web_build", "build_gallery", "match", "evaluate", "verify", "train", "build_from_lists", "store_life", "isolated_reader",
-    "audit_build", "api", "build_after_removal", "facenet", "packaging", "local_engine", "hostile_names",
+    "web_build", "build_gallery", "match", "evaluate", "verify", "train", "build_from_lists", "store_life",
+    "isolated_reader", "audit_build", "api", "build_after_removal", "facenet", "packaging", "local_engine",
+    "hostile_names",
 )  # fmt: skip
 
 
@@ -90,9 +91,14 @@ def an_encoder_that_stays():
 
 @pytest.fixture(scope="session")
 def gallery(cache, tmp_path_factory) -> pathlib.Path:
-    """<root>/<name> of a gallery of the sample, built by the command."""
+    """<root>/<name> of a gallery of the sample, built by the command; one for all processes that test."""
+    from celebface.indexing.swap import locked
     from celebface.pipelines import cli
 
-    root = tmp_path_factory.mktemp("galleries")
-    assert cli.main(["build-gallery", f"--output_root={root}", "--name=sample"]) == 0
+    base = tmp_path_factory.getbasetemp()
+    root = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "galleries"
+    root.mkdir(exist_ok=True)
+    with locked(root):
+        if not (root / "sample" / "LATEST").exists():
+            assert cli.main(["build-gallery", f"--output_root={root}", "--name=sample"]) == 0
     return root / "sample"
