@@ -50,8 +50,10 @@ class Power:
 
 
 def fit_line(x: Sequence[float], y: Sequence[float]) -> Line:
-    """The line nearest to some points (least squares), its fixed part not below nothing."""
+    """The line nearest to some points (least squares), neither of its parts below nothing."""
     each, fixed = np.polyfit(x, y, 1)
+    if each < 0:
+        each, fixed = 0.0, float(np.mean(y))
     if fixed < 0:
         fixed, each = 0.0, float(np.dot(x, y) / np.dot(x, x))
     return Line(float(fixed), float(each))

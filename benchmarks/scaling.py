@@ -35,7 +35,7 @@ from benchmarks import report, watch
 from benchmarks.bare import Done, Job, Processes
 from benchmarks.report import Figure, Target, gigabytes, percent
 from benchmarks.watch import Run
-from celebface.models.precision import cpu_has_bfloat16
+from celebface.models.precision import is_quick_in_bfloat16
 from celebface.pipelines import execution
 
 SMALL, LARGE = 2000, 20_000
@@ -97,7 +97,7 @@ def measure(small: int, large: int, workers: int, rounds: int) -> Measured:
 
 
 def _jobs(folder: pathlib.Path, workers: int, gallery: str) -> list[Job]:
-    precision = "bfloat16" if cpu_has_bfloat16() else "float32"  # as the pipeline chooses it
+    precision = "bfloat16" if is_quick_in_bfloat16() else "float32"  # as the pipeline chooses it
     photos = [str(photo) for photo in sorted(folder.glob("*/*.jpg"))]
     return [Job("photos", precision, tuple(photos[worker::workers]), gallery) for worker in range(workers)]
 

@@ -33,7 +33,7 @@ from celebface.indexing.cache import default_cache
 from celebface.models import weights
 from celebface.models.face_reader import FaceReader
 from celebface.models.faces import PHOTOS_TOGETHER, PhotoFaces, PhotoFault, ReaderConfig
-from celebface.models.precision import PRECISIONS, cpu_has_bfloat16
+from celebface.models.precision import PRECISIONS, is_quick_in_bfloat16
 from celebface.pipelines import execution
 from celebface.transforms import describe, encode, encoders, files, shard, stage, staged
 from celebface.transforms.records import DetectedPhoto, EmbeddedPhoto, ItemRef
@@ -252,7 +252,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not 1 <= args.workers <= args.photos or args.seconds <= 0:
         parser.error("--workers, --photos and --seconds must be positive")
     cores = execution.cores()
-    precisions = PRECISIONS if cpu_has_bfloat16() else PRECISIONS[:1]
+    precisions = PRECISIONS if is_quick_in_bfloat16() else PRECISIONS[:1]
     threads = max(1, cores // args.workers)
     encoding = measure_encoding(args.photos, args.workers, threads, precisions[-1], args.seconds)
     report.show(f"encoding in the pipeline, {precisions[-1]}, {args.photos} photos of LFW", encoding)

@@ -13,7 +13,7 @@ from celebface.indexing.cache import default_cache
 from celebface.indexing.kinds import AUTO, CHOICES, DEFAULT, IndexRequest, missing
 from celebface.indexing.storage import absolute
 from celebface.models.faces import DetectorConfig, QualityGate, ReaderConfig
-from celebface.models.precision import PRECISIONS, cpu_has_bfloat16
+from celebface.models.precision import PRECISIONS, is_quick_in_bfloat16
 from celebface.models.weights import encoder_folder, sample_folder
 from celebface.pipelines.text import complain
 from celebface.transforms.lists import Columns
@@ -405,7 +405,7 @@ def precision(asked: str) -> str:
     """The precision of a run: decided here, once, so that no worker and no runner decides otherwise."""
     if asked != "auto":
         return asked
-    return "bfloat16" if cpu_has_bfloat16() else "float32"
+    return "bfloat16" if is_quick_in_bfloat16() else "float32"
 
 
 def ratio(text: str) -> float:

@@ -14,11 +14,11 @@ from protocol import Found, peak_bytes, serve
 from celebface.indexing.cache import default_cache
 from celebface.models import weights
 from celebface.models.faces import NoFace, PhotoFaces, ReaderConfig
-from celebface.models.precision import cpu_has_bfloat16
+from celebface.models.precision import is_quick_in_bfloat16
 from celebface.pipelines.execution import cores
 
 PHOTOS, FACES = 64, 128  # that a pipeline's steps take at a time
-PRECISION = "bfloat16" if cpu_has_bfloat16() else "float32"
+PRECISION = "bfloat16" if is_quick_in_bfloat16() else "float32"
 
 
 def load():
