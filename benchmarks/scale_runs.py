@@ -134,7 +134,7 @@ def _import_paths() -> str:
 
 
 def photo_costs(sets: Sequence[str], most: int) -> dict[str, Any]:
-    """Processor time of the work on photos, by stage in batches as the pipeline has them, and of each photo alone.
+    """Processor time of the work on each photo alone, and the bytes and faces of photos.
 
     Args:
       sets: Names of photo sets: lfw, large, sample.
@@ -187,7 +187,6 @@ def photo_costs(sets: Sequence[str], most: int) -> dict[str, Any]:
             "photos": len(photos),
             "faces": len(crops),
             "bytes": sum(map(len, data)) / len(photos),
-            "seconds": {stage: seconds / len(photos) for stage, seconds in spent.items()},
             "alone": alone,
         }
     return found
