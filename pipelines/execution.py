@@ -7,6 +7,7 @@ import dataclasses
 import difflib
 import importlib
 import logging
+import math
 import os
 import pathlib
 import tempfile
@@ -38,7 +39,8 @@ _OURS = ("--dry_run",)  # Beam has it too, for Dataflow, where it needs a value
 _OWN_FLAGS = ("FlinkRunner", "PortableRunner", "PrismRunner", "SparkRunner")  # their job servers know more than Beam
 _SLIP = 0.9  # likeness of two flags of which one is a slip at the other: a letter of ten
 _RUNS = 3  # of a local job whose worker processes die; a killed run's parts are taken over, so little is done twice
-# Of control groups, version 2 and 1, as a container sees its own.
+# Of control groups, as a container sees its own; of memory version 2 and 1.
+_CPU_QUOTA = pathlib.Path("/sys/fs/cgroup/cpu.max")
 _MEMORY_LIMITS = tuple(pathlib.Path("/sys/fs/cgroup") / name for name in ("memory.max", "memory/memory.limit_in_bytes"))
 _BYTES_PER_PROCESS = 3 * 2**30  # a worker peaks at 1.9 GB, at the start; at 3.5 GB with a photo of the largest size
 
@@ -300,11 +302,18 @@ def memory(limits: Sequence[pathlib.Path] = _MEMORY_LIMITS) -> int:
     return whole
 
 
-def cores() -> int:
-    """Cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # not on macOS
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def cores(quota: pathlib.Path = _CPU_QUOTA) -> int:
+    """Cores this process may use: the machine's, or its container's.
+
+    Args:
+      quota: File in which the kernel tells a container's limit: microseconds of processor time, and in how many.
+    """
+    # There is no affinity on macOS.
+    found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with contextlib.suppress(OSError, ValueError):  # there is none, or it says "max"
+        allowed, period = map(int, quota.read_text().split())
+        return max(1, min(found, math.ceil(allowed / period)))
+    return found
 
 
 def photos_worth_counting() -> int:

@@ -165,6 +165,12 @@ def test_memory_is_the_containers(tmp_path):
     assert execution.memory([tmp_path / "unlimited"]) == whole
 
 
+@pytest.mark.parametrize(("quota", "cores"), [("100000 100000", 1), ("50000 100000", 1), ("max 100000", None)])
+def test_cores_are_the_containers(tmp_path, quota, cores):
+    (tmp_path / "cpu.max").write_text(f"{quota}\n")
+    assert execution.cores(tmp_path / "cpu.max") == (cores or len(os.sched_getaffinity(0)))
+
+
 class Engine(PipelineRunner):
     """An engine as its client shows it."""
 

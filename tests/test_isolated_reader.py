@@ -115,7 +115,8 @@ def test_threads_have_a_process_each(reader, portrait):
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         first, second = pool.map(reader.read, [[photo] * 8, [photo] * 8])
     assert len(first) == len(second) == 8
-    assert len({child.pid for child in isolated_reader._idle}) == len(isolated_reader._idle) == 2
+    processes = min(2, len(os.sched_getaffinity(0)))
+    assert len({child.pid for child in isolated_reader._idle}) == len(isolated_reader._idle) == processes
 
 
 @tenacity.retry(stop=tenacity.stop_after_delay(60), wait=tenacity.wait_fixed(0.05))
