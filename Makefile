@@ -42,7 +42,7 @@ flag = $(if $(2),--$(1)=$(2))
 	lint lock clean
 
 help: ## Show this help
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z\/-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  variables: SOURCE, NAME, PHOTOS, GALLERY, OUTPUT, ENCODER, INIT, RUNNER, PARALLELISM, BEAM_ARGS, GOLDEN, BENCHMARKS, TRAIN_ARGS, PYTEST_ARGS"
 

@@ -48,6 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.parallelism < 1:
         parser.error(f"--parallelism must be at least 1, not {args.parallelism}")
+    if args.runner == "FlinkRunner" and not FLINK_JOB_SERVER.exists():
+        print("there is no Flink here: make cluster-up fetches and starts it", file=sys.stderr)
+        return 2
     print(*flags(args.runner, args.parallelism))
     return 0
 

@@ -50,7 +50,7 @@ _EXAMPLES = """\
   celebface build-gallery --source people.csv --contact me@example.org --reuse latest
   celebface build-gallery --source new/ --reuse latest --add    what the gallery has, and more
   celebface build-gallery --source names.txt --provider wikimedia --contact me@example.org
-  celebface build-gallery --source people/ --runner FlinkRunner --flink_master localhost:8081
+  celebface build-gallery --source people/ --runner=FlinkRunner ...   (deploy/flink.md)
 """
 
 

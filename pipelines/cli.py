@@ -1,12 +1,16 @@
 """The celebface command."""
 
+import contextlib
 import importlib
 import importlib.metadata
 import io
 import logging
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any, NoReturn
 
 from celebface.pipelines.arguments import Launched, RunFailed, UsageError
 from celebface.pipelines.text import complain
@@ -63,9 +67,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # for terminals that cannot show all names
     name = _MODULES.get(command, command.replace("-", "_"))
-    module = importlib.import_module(f"celebface.pipelines.{name}")
     try:
-        return module.main(rest)
+        with _quiet_once_interrupted():
+            return importlib.import_module(f"celebface.pipelines.{name}").main(rest)
     except UsageError as error:
         complain(f"celebface {command}: {error}")
         return 2
@@ -81,6 +85,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has gone, as head does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+@contextlib.contextmanager
+def _quiet_once_interrupted() -> Iterator[None]:
+    """Has Ctrl-C end what is printed, too: each thread and process that is in the midst of something would complain."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(*_: Any) -> NoReturn:
+        logging.disable(logging.CRITICAL)
+        threading.excepthook = lambda failed: None
+        raise KeyboardInterrupt
+
+    kept, report = signal.signal(signal.SIGINT, interrupt), threading.excepthook
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, kept)
+        logging.disable(logging.NOTSET)
+        threading.excepthook = report
 
 
 def _log_warnings() -> None:

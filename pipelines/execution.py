@@ -10,7 +10,9 @@ import logging
 import math
 import os
 import pathlib
+import signal
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -37,6 +39,7 @@ from celebface.transforms.metrics import LOST, MICROSECONDS, NOTED
 _PHOTOS_WORTH_A_PROCESS = 150  # for fewer, loading TensorFlow and the networks takes longer than the work
 _OURS = ("--dry_run",)  # Beam has it too, for Dataflow, where it needs a value
 _OWN_FLAGS = ("FlinkRunner", "PortableRunner", "PrismRunner", "SparkRunner")  # their job servers know more than Beam
+_ENGINES_FLAGS = ("--flink_", "--spark_", "--prism_", "--parallelism", "--max_parallelism")  # Beam's, of no use here
 _SLIP = 0.9  # likeness of two flags of which one is a slip at the other: a letter of ten
 _RUNS = 3  # of a local job whose worker processes die; a killed run's parts are taken over, so little is done twice
 # Of control groups, as a container sees its own; of memory version 2 and 1.
@@ -122,6 +125,8 @@ def parse_args(parser: Parser, argv: Sequence[str]) -> tuple[argparse.Namespace,
     engines = [argument for argument in unknown if argument.startswith("--")]
     args, unknown = parser.parse_known_intermixed_args([argument for argument in ours if argument not in engines])
     args.runner = runner_name(beams)
+    if args.runner == LOCAL_RUNNER and (lonely := [flag for flag in beams if flag.startswith(_ENGINES_FLAGS)]):
+        parser.error(f"{lonely[0].partition('=')[0]} needs a --runner")
     if args.runner in _OWN_FLAGS:
         unknown = [flag for flag in engines if _is_misspelled(flag, parser)] + unknown
     else:
@@ -224,7 +229,8 @@ def _run_on_engine(
     with elapsing(f"{title} on {runner}"):
         pipeline = _refusing(lambda: beam.Pipeline(options=options), runner)
         build(pipeline)
-        result = _refusing(pipeline.run, runner)
+        with _deaf_to_ctrl_c():
+            result = _refusing(pipeline.run, runner)
         if place := options.view_as(GoogleCloudOptions).template_location:
             raise Launched(f"{place} describes the job; when it has run, the same command without --runner ends it")
         try:
@@ -234,6 +240,22 @@ def _run_on_engine(
             raise
         except Exception as error:  # Beam's clients each have kinds of their own for a job that failed
             raise RunFailed(f"{runner}: {_in_a_line(error)}") from error
+
+
+@contextlib.contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """Has processes that are started now take no notice of Ctrl-C, which a terminal sends to all of a group.
+
+    Without its job server there is no way to cancel a job. Beam puts a handler there that ends it; it is taken back.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    kept = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, kept)
 
 
 def settle(options: PipelineOptions) -> None:
@@ -262,8 +284,10 @@ def _cancel(result: beam.runners.runner.PipelineResult, runner: str) -> None:
 
 
 def _in_a_line(error: BaseException) -> str:
-    """What an engine says: of a whole traceback the last line, which names the cause."""
+    """What an engine says: of a list all of it, of a whole traceback the last line, which names the cause."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    if lines[0].endswith(":") and "Traceback" not in str(error):
+        return " ".join(lines)
     if "Traceback (most recent call last)" not in str(error):
         return lines[0]
     return f"{lines[0].partition('Traceback')[0].strip()} {lines[-1]}".strip()

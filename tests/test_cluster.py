@@ -29,8 +29,8 @@ def stranger():
         process.kill()
 
 
-def started(home, manager: cluster.Process) -> subprocess.Popen:
-    """A process as the cluster starts them, with a child, as a task manager has Python workers."""
+def started(home, manager: cluster.Process) -> tuple[subprocess.Popen, int]:
+    """A process as the cluster starts them, and its child, as a task manager has Python workers; both run."""
     script = f"import subprocess, signal; p = subprocess.Popen({FOR_EVER!r}); print(p.pid, flush=True); signal.pause()"
     process = subprocess.Popen(
         [sys.executable, "-c", script],
@@ -40,7 +40,8 @@ def started(home, manager: cluster.Process) -> subprocess.Popen:
         env={**os.environ, "TMPDIR": str(home / "tmp")},
     )
     manager.pid_file.write_text(f"{process.pid} {cluster.start_time(process.pid)} {manager.name}-1")
-    return process
+    said = [process.stdout.readline(), process.stdout.readline()]  # the child's empty line is its first word
+    return process, int("".join(said))
 
 
 @tenacity.retry(stop=tenacity.stop_after_delay(20), wait=tenacity.wait_fixed(0.05))
@@ -66,8 +67,7 @@ def test_a_stranger_that_was_given_the_number_is_left_alone(home, stranger):
 
 def test_what_a_dead_manager_has_left_is_ended(home):
     [manager, _] = cluster.task_managers()
-    process = started(home, manager)
-    worker = int(process.stdout.readline())
+    process, worker = started(home, manager)
     process.kill()
     process.wait()
     assert manager.pid is None and cluster.start_time(worker)
@@ -77,15 +77,18 @@ def test_what_a_dead_manager_has_left_is_ended(home):
 
 def test_a_manager_that_runs_is_ended_with_its_workers(home):
     [manager, _] = cluster.task_managers()
-    process = started(home, manager)
-    worker = int(process.stdout.readline())
+    process, worker = started(home, manager)
     assert manager.pid == process.pid
     cluster.down()
     assert_gone(worker)
     assert_gone(process.pid)
 
 
-def test_flags_of_an_engine(capsys):
+def test_flags_of_an_engine(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(engines, "FLINK_JOB_SERVER", tmp_path / "job-server.jar")
+    assert engines.main(["FlinkRunner"]) == 2
+    assert capsys.readouterr().err == "there is no Flink here: make cluster-up fetches and starts it\n"
+    engines.FLINK_JOB_SERVER.touch()
     assert engines.main(["FlinkRunner", "--parallelism=4"]) == 0
     flags = capsys.readouterr().out.split()
     assert flags[:2] == ["--runner=FlinkRunner", f"--flink_master={cluster.MASTER}"]

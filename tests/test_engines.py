@@ -167,6 +167,21 @@ def test_a_job_outlives_what_is_killed(kill, whole_cluster, some_photos, version
     assert not faults(unbroken, str(tmp_path / "matches"))
 
 
+@tenacity.retry(stop=tenacity.stop_after_delay(60), wait=tenacity.wait_fixed(0.5))
+def assert_cancelled() -> None:
+    assert cluster.jobs()[0]["state"] == "CANCELED"
+
+
+def test_ctrl_c_ends_the_job(whole_cluster, some_photos, version, tmp_path):
+    """A terminal sends it to all of the group, and so to Beam's job server, by which the job is cancelled."""
+    with started_match(some_photos, version, tmp_path / "matches") as job:
+        in_the_middle(job, tmp_path)
+        os.killpg(job.pid, signal.SIGINT)
+        said, _ = job.communicate()
+    assert (job.returncode, said) == (130, "celebface match: interrupted; the same command goes on where it was\n")
+    assert_cancelled()
+
+
 @pytest.fixture(scope="module")
 def with_a_marked_photo(photos, tmp_path_factory) -> pathlib.Path:
     """A folder of 40 of the photos; one of them kills whoever decodes it."""

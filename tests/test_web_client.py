@@ -476,7 +476,7 @@ def test_a_slow_answer_within_the_deadline_is_had():
 
 def test_a_late_connection_is_cut_beside_good_ones():
     """What is cut is the connection of the thread that is late, and no other."""
-    with asking(DrippingBody(), photo(DATA), total_seconds=0.8) as (site, web):
+    with asking(DrippingBody(), photo(DATA), total_seconds=3) as (site, web):
         faults = []
         late = threading.Thread(target=lambda: faults.append(fault_of(site, web)))
         late.start()
