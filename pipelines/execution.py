@@ -19,9 +19,11 @@ from typing import Any
 
 import apache_beam as beam
 import grpc
+import requests
 from apache_beam.metrics import MetricsFilter
 from apache_beam.options.pipeline_options import (
     DirectOptions,
+    FlinkRunnerOptions,
     GoogleCloudOptions,
     PipelineOptions,
     SetupOptions,
@@ -41,6 +43,7 @@ _OURS = ("--dry_run",)  # Beam has it too, for Dataflow, where it needs a value
 _OWN_FLAGS = ("FlinkRunner", "PortableRunner", "PrismRunner", "SparkRunner")  # their job servers know more than Beam
 _ENGINES_FLAGS = ("--flink_", "--spark_", "--prism_", "--parallelism", "--max_parallelism")  # Beam's, of no use here
 _SLIP = 0.9  # likeness of two flags of which one is a slip at the other: a letter of ten
+_SECONDS_TO_CANCEL = 10.0
 _RUNS = 3  # of a local job whose worker processes die; a killed run's parts are taken over, so little is done twice
 # Of control groups, as a container sees its own; of memory version 2 and 1.
 _CPU_QUOTA = pathlib.Path("/sys/fs/cgroup/cpu.max")
@@ -236,7 +239,7 @@ def _run_on_engine(
         try:
             return _wait(result)
         except KeyboardInterrupt:
-            _cancel(result, runner)
+            _cancel(result, options, runner)
             raise
         except Exception as error:  # Beam's clients each have kinds of their own for a job that failed
             raise RunFailed(f"{runner}: {_in_a_line(error)}") from error
@@ -273,14 +276,30 @@ def _refusing(submit: Callable[[], Any], runner: str) -> Any:
         raise RunFailed(f"{runner}: {_in_a_line(error)}") from error
 
 
-def _cancel(result: beam.runners.runner.PipelineResult, runner: str) -> None:
+def _cancel(result: beam.runners.runner.PipelineResult, options: PipelineOptions, runner: str) -> None:
     try:
+        if runner == "FlinkRunner":
+            _cancel_on_flink(options.view_as(FlinkRunnerOptions).flink_master, result._job_id)
         result.cancel()
     except Exception as error:  # its client may have been interrupted, too
         complain(
             f"the job may yet run on {runner}, which could not be told ({_in_a_line(error)}): "
             "end it there before the command is given again"
         )
+
+
+def _cancel_on_flink(master: str, job: str) -> None:
+    """Ends a job by Flink's REST API, as Beam's job server only stops to wait for it.
+
+    Args:
+      master: host:port of the job manager.
+      job: Beam's id of the job, which begins with the name that it has in Flink.
+    """
+    address = master if "://" in master else f"http://{master}"
+    jobs = requests.get(f"{address}/jobs/overview", timeout=_SECONDS_TO_CANCEL).json()["jobs"]
+    for each in jobs:
+        if each["name"] == job.rpartition("_")[0]:
+            requests.patch(f"{address}/jobs/{each['jid']}?mode=cancel", timeout=_SECONDS_TO_CANCEL).raise_for_status()
 
 
 def _in_a_line(error: BaseException) -> str:
