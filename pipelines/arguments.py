@@ -60,7 +60,7 @@ def add_job_flags(parser: argparse.ArgumentParser, shards: int, max_failed_ratio
         type=positive,
         default=shards,
         metavar="N",
-        help="files each table is spread over; raise it beyond 50,000 photos (default: %(default)s)",
+        help="files each table is spread over; one for some 20,000 photos or 50,000 faces (default: %(default)s)",
     )
     parser.add_argument(
         "--max_failed_ratio",
@@ -310,7 +310,7 @@ def add_encoder_flags(parser: argparse.ArgumentParser) -> None:
         "--precision",
         choices=("auto", *PRECISIONS),
         default="auto",
-        help="auto is the gallery's own for match; else bfloat16 if this machine's processor has it, or float32",
+        help="auto is the gallery's own for match; else bfloat16 if this machine's processor is quicker in it, or float32",
     )
 
 
