@@ -212,7 +212,7 @@ def embed(
     Args:
       photos: Photos, or a single one.
       reader: What is taken for a face; as in `celebface match` if not told otherwise.
-      precision: "float32", "bfloat16", or "auto": bfloat16 if the processor has it.
+      precision: "float32", "bfloat16", or "auto": the one that the processor is quicker in.
       encoder: Folder of an encoder; the one that fetch-models brought if empty.
       cache: Where fetched models are; the usual place if None.
 

@@ -310,7 +310,7 @@ def add_encoder_flags(parser: argparse.ArgumentParser) -> None:
         "--precision",
         choices=("auto", *PRECISIONS),
         default="auto",
-        help="auto is the gallery's own for match; else bfloat16 if this machine's processor is quicker in it, or float32",
+        help="auto is the gallery's own for match; else the one that this machine's processor is quicker in",
     )
 
 

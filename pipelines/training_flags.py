@@ -177,7 +177,7 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
         "--precision",
         choices=("auto", *PRECISIONS),
         default="auto",
-        help=f"of the arithmetic; auto is bfloat16 for {SCRATCH} if this machine's processor has it, else float32",
+        help=f"of the arithmetic; auto is bfloat16 for {SCRATCH} if this machine's processor is quicker in it",
     )
     parser.add_argument(
         "--max_failed_ratio",
