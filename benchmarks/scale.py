@@ -20,7 +20,7 @@ import tempfile
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks import report, scale_parts, scale_plan, scale_runs, watch
+from benchmarks import report, scale_chart, scale_parts, scale_runs, scale_tables, watch
 from benchmarks.bare import THREADS
 from benchmarks.photos import photo_set
 from benchmarks.scale_model import Prices
@@ -84,11 +84,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         report.store("scale", measure())
     stored = json.loads((report.FOLDER / "scale.json").read_text())
     prices = Prices(**{field.name: getattr(args, f"price_{field.name}") for field in dataclasses.fields(Prices)})
-    scale_plan.show(stored, prices)
+    scale_tables.show(stored, prices)
     if args.page:
-        scale_plan.fill(args.page, stored, prices)
+        scale_tables.fill(args.page, stored, prices)
     if args.chart:
-        args.chart.write_bytes(scale_plan.draw(stored))
+        args.chart.write_bytes(scale_chart.draw(stored))
 
 
 if __name__ == "__main__":

@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from benchmarks import scale_model, scale_plan
+from benchmarks import scale_costs, scale_model, scale_tables
+from benchmarks.scale_limits import Limit
 from benchmarks.scale_model import Prices, Usage
-from benchmarks.scale_plan import Limit
 
 
 def test_line_and_power_are_found_again():
@@ -107,7 +107,7 @@ def test_price_is_the_sum_of_what_is_used():
     ("count", "shown"), [(1e6, "10^6"), (1e9, "10^9"), (2.34e6, "2.3 million"), (45_678, "46,000"), (math.inf, "any")]
 )
 def test_counts_are_written_in_two_digits(count, shown):
-    assert scale_plan._count(count) == shown
+    assert scale_tables.count(count) == shown
 
 
 def test_bytes_are_counted_by_the_steps_of_the_graph():
@@ -117,14 +117,14 @@ def test_bytes_are_counted_by_the_steps_of_the_graph():
         "ref_AppliedPTransform_Shard-Photos_73": 7,
         "ref_AppliedPTransform_Shard-GroupByKey_82": 8,
     }
-    assert scale_plan._by_step(shuffled) == {"Resume": 5, "Spread": 6, "Shard Photos": 7, "Shard": 8}
+    assert scale_costs._by_step(shuffled) == {"Resume": 5, "Spread": 6, "Shard Photos": 7, "Shard": 8}
 
 
 def test_tables_of_a_page_are_replaced_and_the_rest_stays(tmp_path, monkeypatch):
-    monkeypatch.setattr(scale_plan, "tables", lambda results, prices: {"one": [["a", "b"], ["1", "2"]]})
+    monkeypatch.setattr(scale_tables, "tables", lambda results, prices: {"one": [["a", "b"], ["1", "2"]]})
     page = tmp_path / "page.md"
     page.write_text("before\n<!-- one -->\nold\n<!-- end -->\nafter\n<!-- other -->\nkept\n<!-- end -->\n")
-    scale_plan.fill(page, {}, Prices())
+    scale_tables.fill(page, {}, Prices())
     table = "| a | b |\n|---|---|\n| 1 | 2 |"
     assert (
         page.read_text() == f"before\n<!-- one -->\n{table}\n<!-- end -->\nafter\n<!-- other -->\nkept\n<!-- end -->\n"
