@@ -32,7 +32,7 @@ from celebface.indexing import choice, labels, recall, search
 from celebface.indexing.kinds import KINDS, IndexRequest
 from celebface.indexing.parts import Parts, files_bytes, labels_name, vectors_name, write_index
 from celebface.indexing.searcher import ASKED
-from celebface.pipelines.execution import cores
+from celebface.pipelines.machine import cores
 
 SIZES = (10_000, 100_000, 1_000_000)
 _PROBES, _TRUE = 10_000, 1_000

@@ -36,7 +36,7 @@ from benchmarks.bare import Done, Job, Processes
 from benchmarks.report import Figure, Target, gigabytes, percent
 from benchmarks.watch import Run
 from celebface.models.precision import is_quick_in_bfloat16
-from celebface.pipelines import execution
+from celebface.pipelines import machine
 
 SMALL, LARGE = 2000, 20_000
 ROUNDS = 2
@@ -223,14 +223,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--small", type=int, default=SMALL, help="photos of the smaller size (default: %(default)s)")
     parser.add_argument("--large", type=int, default=LARGE, help="photos of the larger size (default: %(default)s)")
-    parser.add_argument("--workers", type=int, default=execution.cores(), help="default: one for each core")
+    parser.add_argument("--workers", type=int, default=machine.cores(), help="default: one for each core")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="of the smaller size (default: %(default)s)")
     args = parser.parse_args(argv)
     if args.workers < 2 or args.rounds < 1:
         parser.error("--workers must be at least 2, --rounds at least 1")
     if args.small < _LEAST_PHOTOS * args.workers or args.large <= args.small:
         parser.error(f"--small must be at least {_LEAST_PHOTOS} for each worker, and --large larger")
-    cores = execution.cores()
+    cores = machine.cores()
     measured = measure(args.small, args.large, args.workers, args.rounds)
     found = figures(measured, cores)
     report.show(f"celebface match, {args.workers} workers with one thread each on {cores} cores", found)

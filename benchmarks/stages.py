@@ -34,7 +34,7 @@ from celebface.models import weights
 from celebface.models.face_reader import FaceReader
 from celebface.models.faces import PHOTOS_TOGETHER, PhotoFaces, PhotoFault, ReaderConfig
 from celebface.models.precision import PRECISIONS, is_quick_in_bfloat16
-from celebface.pipelines import execution
+from celebface.pipelines import machine
 from celebface.transforms import describe, encode, encoders, files, shard, stage, staged
 from celebface.transforms.records import DetectedPhoto, EmbeddedPhoto, ItemRef
 
@@ -244,14 +244,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--limit", type=int, help="use no more than so many photos of each set, and store nothing")
     parser.add_argument("--photos", type=int, default=_PIPELINE, help="in the pipeline (default: %(default)s)")
-    parser.add_argument("--workers", type=int, default=execution.cores(), help="default: one for each core")
+    parser.add_argument("--workers", type=int, default=machine.cores(), help="default: one for each core")
     parser.add_argument("--seconds", type=float, default=_SECONDS, help="of each limit (default: %(default)s)")
     args = parser.parse_args(argv)
     if args.limit is not None and args.limit < 1:
         parser.error("--limit must be at least 1")
     if not 1 <= args.workers <= args.photos or args.seconds <= 0:
         parser.error("--workers, --photos and --seconds must be positive")
-    cores = execution.cores()
+    cores = machine.cores()
     precisions = PRECISIONS if is_quick_in_bfloat16() else PRECISIONS[:1]
     threads = max(1, cores // args.workers)
     encoding = measure_encoding(args.photos, args.workers, threads, precisions[-1], args.seconds)

@@ -18,7 +18,6 @@ import pathlib
 import pickletools
 import re
 import sys
-import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -39,7 +38,7 @@ from celebface.indexing import storage  # noqa: E402
 from celebface.indexing.cache import default_cache  # noqa: E402
 from celebface.indexing.tombstones import NONE  # noqa: E402
 from celebface.models.weights import encoder_folder  # noqa: E402
-from celebface.pipelines import build_gallery, execution, match  # noqa: E402
+from celebface.pipelines import build_gallery, engine, match  # noqa: E402
 from celebface.transforms.encoders import load_card  # noqa: E402
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -49,7 +48,7 @@ MACHINE_TYPE = "n2d-standard-4"
 DISK_GB = 50
 MAX_WORKERS = 50
 COMMANDS = ("build-gallery", "match")
-_PATH = re.compile(r"/[\w.-]+(/[\w. -]+)*/?")
+_PATH = re.compile(r"/\w[^\n]*")
 _URI = re.compile(r"[a-z][a-z0-9]*://")
 _REACHED = ("gs://", "http://", "https://")
 _GS = re.compile(r"gs://[a-z0-9][a-z0-9._-]+(/.*)?")
@@ -152,7 +151,7 @@ def plan(command: str, build: Callable[[beam.Pipeline], None], argv: Sequence[st
             written.write_bytes(content.read())
 
     options = PipelineOptions([*argv, "--no_auth", f"--template_location={written}"])
-    execution.settle(options)
+    engine.settle(options)
     client = apiclient.DataflowApplicationClient
     runner = create_runner("DataflowRunner")
     with (
@@ -186,8 +185,7 @@ def checks(made: Plan) -> list[Check]:
         Check("nothing is installed or staged at the start of a worker", list(_staged_faults(made))),
         Check("machines, disks, threads and most workers are set", list(_worker_faults(made.job))),
         Check("nothing is pickled out of the main session", list(_main_faults(made.options, payloads))),
-        Check("no path of this machine in the graph", list(_local_faults(payloads))),
-        Check("no path of any machine, and no other store", list(_foreign_faults(payloads))),
+        Check("no path in the graph, and no store that workers do not reach", list(_location_faults(payloads))),
     ]
 
 
@@ -246,24 +244,13 @@ def _main_faults(options: PipelineOptions, payloads: Iterable[tuple[str, bytes]]
             yield f"{step} holds something of __main__"
 
 
-def _local_faults(payloads: Iterable[tuple[str, bytes]]) -> Iterator[str]:
-    ours = {
-        str(path) for path in (ROOT, pathlib.Path.home(), default_cache(), pathlib.Path.cwd(), tempfile.gettempdir())
-    }
+def _location_faults(payloads: Iterable[tuple[str, bytes]]) -> Iterator[str]:
+    """Places that no worker reaches: paths, as text or as objects, and stores that are neither Google's nor the web."""
     for step, payload in payloads:
         for text in sorted(set(_strings(payload))):
-            is_ours = any(text == path or text.startswith(path.rstrip("/") + "/") for path in ours - {"/"})
-            is_code = text.endswith(".py")  # where a function was written, for tracebacks
-            if (is_ours and not is_code) or text.startswith("file://") or text in ("PosixPath", "WindowsPath"):
-                yield f"{step} holds {text}"
-
-
-def _foreign_faults(payloads: Iterable[tuple[str, bytes]]) -> Iterator[str]:
-    """Places that a step holds which lie in no bucket of Dataflow's, such as /data/photos or s3://bucket/photos."""
-    for step, payload in payloads:
-        for text in sorted(set(_strings(payload))):
-            is_path = bool(_PATH.fullmatch(text)) and not text.endswith(".py")
-            if is_path or (_URI.match(text) and not text.startswith(_REACHED)):
+            is_path = bool(_PATH.fullmatch(text)) and not text.endswith(".py")  # where a function was written
+            is_elsewhere = bool(_URI.match(text)) and not text.startswith(_REACHED)
+            if is_path or is_elsewhere or text in ("PosixPath", "WindowsPath"):
                 yield f"{step} holds {text}"
 
 

@@ -20,7 +20,7 @@ from celebface.indexing.recall import RecallTooLow
 from celebface.indexing.tombstones import TakenDown, Tombstones
 from celebface.models.encoder_card import BadEncoder, EncoderCard
 from celebface.models.faces import QualityGate, ReaderConfig
-from celebface.pipelines import arguments, audit_page, bundle, execution, intake, plan, report, summary
+from celebface.pipelines import arguments, audit_page, beam_flags, bundle, execution, intake, plan, report, summary
 from celebface.pipelines.arguments import Parser, UsageError
 from celebface.pipelines.bundle import Vectors
 from celebface.pipelines.intake import Intake, take_in
@@ -188,7 +188,7 @@ def parse_args(argv: Sequence[str]) -> tuple[BuildGalleryConfig, list[str]]:
     arguments.add_web_flags(parser)
     arguments.add_reader_flags(parser, _GATE)
     arguments.add_index_flags(parser)
-    args, beam_argv = execution.parse_args(parser, argv)
+    args, beam_argv = beam_flags.parse_args(parser, argv)
     if args.add and not args.reuse:
         raise UsageError("--add needs --reuse: the version that is added to, such as latest")
     try:

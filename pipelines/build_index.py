@@ -13,7 +13,7 @@ from celebface.indexing.manifest import BadBundle, Manifest
 from celebface.indexing.recall import RecallTooLow
 from celebface.indexing.tombstones import Mark, TakenDown
 from celebface.models.encoder_card import BadEncoder, EncoderCard
-from celebface.pipelines import arguments, bundle, execution, report, summary
+from celebface.pipelines import arguments, beam_flags, bundle, report, summary
 from celebface.pipelines.arguments import LOCAL_RUNNER, Parser, UsageError
 from celebface.pipelines.bundle import Vectors
 from celebface.pipelines.text import complain, plain
@@ -77,7 +77,7 @@ def parse_args(argv: Sequence[str]) -> tuple[BuildIndexConfig, list[str]]:
         "machine)",
     )
     arguments.add_index_flags(parser)
-    args, beam_argv = execution.parse_args(parser, argv)
+    args, beam_argv = beam_flags.parse_args(parser, argv)
     try:
         source = publish.find_version(args.gallery)
         root, own_name = _place(source)

@@ -15,7 +15,7 @@ from celebface.indexing.manifest import BadBundle
 from celebface.models.encoder_card import BadEncoder
 from celebface.models.faces import ReaderConfig
 from celebface.models.weights import encoder_folder
-from celebface.pipelines import album_report, arguments, execution, intake, match_results, report, summary
+from celebface.pipelines import album_report, arguments, beam_flags, execution, intake, match_results, report, summary
 from celebface.pipelines.arguments import Parser, UsageError
 from celebface.pipelines.embedder import PROBE_GATE, encoder_of
 from celebface.pipelines.intake import Intake, take_in
@@ -152,7 +152,7 @@ def parse_args(argv: Sequence[str]) -> tuple[MatchConfig, list[str]]:
     arguments.add_source_flags(parser)
     arguments.add_web_flags(parser)
     arguments.add_reader_flags(parser, PROBE_GATE)
-    args, beam_argv = execution.parse_args(parser, argv)
+    args, beam_argv = beam_flags.parse_args(parser, argv)
     if args.one_face and args.all_faces:
         parser.error("--one_face and --all_faces exclude each other")
     if args.embeddings and args.no_embeddings:

@@ -14,6 +14,8 @@ from celebface.indexing import storage
 from celebface.indexing.schemas import Kind, Status
 from celebface.indexing.tombstones import Tombstones
 from celebface.pipelines import execution, report
+from celebface.pipelines.arguments import LOCAL_RUNNER
+from celebface.pipelines.beam_flags import runner_name
 from celebface.pipelines.execution import RunReport
 from celebface.pipelines.intake import Intake
 from celebface.pipelines.report import LedgerCounts
@@ -33,7 +35,7 @@ _SHOWN = 40  # hosts listed
 def show_plan(out: Console, intake: Intake, beam_argv: Sequence[str], staging: str, tombstones: Tombstones) -> None:
     """Lists the sources, reads the robots.txt of each host, and prints what would be asked for."""
     with tempfile.TemporaryDirectory(prefix="celebface-plan-") as folder:
-        local = execution.runner_name(beam_argv) == execution.LOCAL_RUNNER
+        local = runner_name(beam_argv) == LOCAL_RUNNER
         file = str(pathlib.Path(folder) / "plan.jsonl") if local else storage.join(staging, "plan.jsonl")
         search_host = intake.provider.host if intake.provider else ""
 

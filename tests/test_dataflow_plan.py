@@ -13,10 +13,11 @@ import sys
 import apache_beam as beam
 import pytest
 
-from celebface.pipelines import execution
+from celebface.pipelines import engine
 from deploy import dataflow_plan
 from deploy.dataflow_plan import COMMANDS, checks, flags, plan
 
+LOCATIONS = "no path in the graph, and no store that workers do not reach"
 IMAGE, BUCKET = "europe-docker.pkg.dev/a-project/celebface/worker:1", "gs://a-bucket"
 
 
@@ -70,12 +71,12 @@ class Unpicklable:
 @pytest.mark.parametrize("path", [str(pathlib.Path.home() / "photos"), str(pathlib.Path(__file__).parent), "file:///a"])
 def test_a_local_path_in_the_graph_is_told(path):
     found = faults(step=lambda: beam.Map(take, path))
-    assert found["no path of this machine in the graph"] == [f"Step holds {path}"]
+    assert found[LOCATIONS] == [f"Step holds {path}"]
 
 
 def test_a_local_path_object_in_the_graph_is_told():
     found = faults(step=lambda: beam.Map(take, pathlib.Path("/somewhere")))
-    assert "PosixPath" in str(found["no path of this machine in the graph"])
+    assert "PosixPath" in str(found[LOCATIONS])
 
 
 def test_a_step_that_cannot_be_pickled_is_told():
@@ -106,15 +107,15 @@ def test_flags_that_must_not_be_are_told(flag, check, tmp_path):
 
 def test_the_main_session_is_never_sent(monkeypatch):
     assert not faults(argv=["--save_main_session"])
-    monkeypatch.setattr(execution, "settle", lambda options: None)
+    monkeypatch.setattr(engine, "settle", lambda options: None)
     assert "nothing is pickled out of the main session" in faults(argv=["--save_main_session"])
 
 
-@pytest.mark.parametrize("place", ["/data/photos", "s3://bucket/photos/a.jpg", "hdfs://names/photos"])
+@pytest.mark.parametrize(
+    "place", ["/data/photos", "/mnt/my photos (1)/Zoë.jpg", "s3://bucket/photos/a.jpg", "hdfs://names/photos"]
+)
 def test_a_place_that_the_workers_do_not_reach_is_told(place):
-    assert faults(step=lambda: beam.Map(take, place)) == {
-        "no path of any machine, and no other store": [f"Step holds {place}"]
-    }
+    assert faults(step=lambda: beam.Map(take, place)) == {LOCATIONS: [f"Step holds {place}"]}
 
 
 def test_a_fault_without_words_is_told():

@@ -15,7 +15,7 @@ from celebface.indexing.cache import default_cache
 from celebface.models import weights
 from celebface.models.faces import NoFace, PhotoFaces, ReaderConfig
 from celebface.models.precision import is_quick_in_bfloat16
-from celebface.pipelines.execution import cores
+from celebface.pipelines.machine import cores
 
 PHOTOS, FACES = 64, 128  # that a pipeline's steps take at a time
 PRECISION = "bfloat16" if is_quick_in_bfloat16() else "float32"
