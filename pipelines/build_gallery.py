@@ -23,6 +23,7 @@ from celebface.models.faces import QualityGate, ReaderConfig
 from celebface.pipelines import arguments, audit_page, beam_flags, bundle, execution, intake, plan, report, summary
 from celebface.pipelines.arguments import Parser, UsageError
 from celebface.pipelines.bundle import Vectors
+from celebface.pipelines.claim import claimed
 from celebface.pipelines.intake import Intake, take_in
 from celebface.pipelines.report import LedgerCounts
 from celebface.pipelines.text import complain, plain
@@ -300,10 +301,22 @@ def main(argv: Sequence[str]) -> int:
     except (NoSuchSource, BadEncoder, BadBundle, storage.StorageError) as error:
         raise UsageError(str(error)) from error
     staging = _staging(config, card, taken_down)
-    out = summary.console()
     if config.dry_run:
-        plan.show_plan(out, config.intake, beam_argv, staging, taken_down)
+        plan.show_plan(summary.console(), config.intake, beam_argv, staging, taken_down)
         return 0
+    with claimed(staging):
+        return _run(config, card, taken_down, staging, beam_argv, photos)
+
+
+def _run(
+    config: BuildGalleryConfig,
+    card: EncoderCard,
+    taken_down: Tombstones,
+    staging: str,
+    beam_argv: Sequence[str],
+    photos: int,
+) -> int:
+    out = summary.console()
     done = execution.run(
         lambda pipeline: build(pipeline, config, card, staging, taken_down), beam_argv, photos, "build-gallery"
     )

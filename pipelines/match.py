@@ -17,6 +17,7 @@ from celebface.models.faces import ReaderConfig
 from celebface.models.weights import encoder_folder
 from celebface.pipelines import album_report, arguments, beam_flags, execution, intake, match_results, report, summary
 from celebface.pipelines.arguments import Parser, UsageError
+from celebface.pipelines.claim import claimed
 from celebface.pipelines.embedder import PROBE_GATE, encoder_of
 from celebface.pipelines.intake import Intake, take_in
 from celebface.pipelines.text import complain
@@ -240,6 +241,11 @@ def main(argv: Sequence[str]) -> int:
         _check_output(config.output)
     except (NoSuchSource, BadBundle, BadEncoder, storage.StorageError) as error:
         raise UsageError(str(error)) from error
+    with claimed(config.output):
+        return _run(config, gallery, terms, beam_argv, photos)
+
+
+def _run(config: MatchConfig, gallery: Gallery, terms: Terms, beam_argv: Sequence[str], photos: int) -> int:
     staging = _staging(config, terms)
     done = execution.run(lambda pipeline: build(pipeline, config, terms, staging), beam_argv, photos, "match")
     ledger = report.count_ledger(_assembled(staging))

@@ -31,6 +31,7 @@ from celebface.pipelines import (
     training_run,
 )
 from celebface.pipelines.arguments import UsageError
+from celebface.pipelines.claim import claimed
 from celebface.pipelines.text import complain, plain
 from celebface.pipelines.training_faces import LabelledFaces
 from celebface.pipelines.training_flags import TrainConfig, parse_args, read_config
@@ -73,7 +74,8 @@ def main(argv: Sequence[str]) -> int:
     except (BadBundle, BadEncoder, NoSuchSource, storage.StorageError, ValueError) as error:
         raise UsageError(str(error)) from error
     try:
-        return _train(config, start, data, sampler, work, out)
+        with claimed(config.output):
+            return _train(config, start, data, sampler, work, out)
     except (BadCheckpoint, FloatingPointError, storage.StorageError) as error:
         complain(f"celebface train: {error}")
         return 1

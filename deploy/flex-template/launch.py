@@ -9,17 +9,21 @@ import sys
 
 from celebface.pipelines import cli
 
-WORKERS = ("--sdk_container_image=", "--sdk_location=", "--number_of_worker_harness_threads=")  # as in dataflow.md
+# As in dataflow.md: what gcloud has no flag for.
+WORKERS = (
+    "--sdk_location=container",
+    "--number_of_worker_harness_threads=2",
+    "--disk_size_gb=50",
+    "--resource_hint=min_ram=4GB",
+)
 
 
 def arguments(argv: list[str]) -> list[str]:
-    """The command line: the value of --command first, then the other flags, and those of the workers."""
+    """The command line: the value of --command first, then the flags of the workers, and the others."""
     named = [flag for flag in argv if flag.startswith("--command=")]
-    workers = [
-        name + value for name, value in zip(WORKERS, (os.environ["CELEBFACE_IMAGE"], "container", "2"), strict=True)
-    ]
     others = [flag for flag in argv if flag not in named]
-    return [*(flag.removeprefix("--command=") for flag in named), *workers, *others]
+    image = f"--sdk_container_image={os.environ['CELEBFACE_IMAGE']}"
+    return [*(flag.removeprefix("--command=") for flag in named), image, *WORKERS, *others]
 
 
 if __name__ == "__main__":
