@@ -74,7 +74,7 @@ build-gallery: models ## Build and publish a gallery; SOURCE (default: the sampl
 
 match: models ## Match PHOTOS (default: the sample's) against GALLERY; OUTPUT (folder of the results)
 ifeq ($(origin GALLERY),file)
-	@test -e $(GALLERY)/LATEST || $(MAKE) --no-print-directory build-gallery OUTPUT= SOURCE= NAME=
+	@test -e $(GALLERY)/LATEST || $(MAKE) --no-print-directory build-gallery OUTPUT= SOURCE= NAME= RUNNER=DirectRunner BEAM_ARGS=
 endif
 	@$(engine) && set -x && $(BIN)/celebface match $(or $(PHOTOS),--sample) --gallery=$(GALLERY) $(call flag,output,$(OUTPUT)) \
 		$(call flag,encoder,$(ENCODER)) $$flags $(BEAM_ARGS)
