@@ -14,13 +14,14 @@ import numpy as np
 
 from benchmarks import report, scale_model
 from benchmarks.scale_model import Line, Power, Usage, fit_line, fit_power
-from celebface.indexing import build
+from celebface.indexing import build, schemas
 from celebface.transforms import shard, stage
 
-WORKER_GB = 3.0  # what a local run counts on for each of its workers
-PHOTOS_PER_SHARD = 20_000  # of a match job, where the number of shards is chosen well
+WORKER_GB = 4.0  # for each processor, as general machines in clouds have
+PHOTOS_PER_SHARD, FACES_PER_SHARD = 20_000, 50_000  # where the number of shards is chosen well
 REQUESTS_PER_OPEN = 3  # of a store for a part: its end, its table of contents, a batch
 
+_TABLES_OF_A_GALLERY = 5  # faces, ledger, repeats, quarantined, audit
 _WORK = ("read", "decode", "detect", "crop", "encode", "match", "stage")
 
 
@@ -35,7 +36,6 @@ class Each:
       shuffled: Bytes by grouping.
       staged: Bytes in parts.
       results: Bytes of the results, by table.
-      uses: Uses of storage that grow with the photos.
       peak_gb: Most memory of a worker that is also the driver, and of its reading process.
     """
 
@@ -45,7 +45,6 @@ class Each:
     shuffled: Mapping[str, float]
     staged: float
     results: Mapping[str, float]
-    uses: Mapping[str, float]
     peak_gb: float
 
 
@@ -63,7 +62,7 @@ def each(results: Mapping[str, Any], pipeline: str, photos: str) -> Each:
 
     spent = grown(lambda run: {work: took for stage in run["seconds"].values() for work, took in stage.items()})
     stages = {work: max(0.0, spent[work]) for work in _WORK if work in spent}  # writing is too quick for a clock
-    stages["all else"] = seconds.each - sum(stages.values())
+    stages["all else"] = max(0.0, seconds.each - sum(stages.values()))  # stages are by the clock, the sum is not
     return Each(
         seconds,
         large["faces"] / large["photos"],
@@ -71,7 +70,6 @@ def each(results: Mapping[str, Any], pipeline: str, photos: str) -> Each:
         grown(lambda run: _by_step(run["counts"]["shuffled"])),
         grown(lambda run: run["counts"]["written"])["part"],
         grown(lambda run: run["results"]),
-        grown(lambda run: run["counts"]["uses"]),
         large["counts"]["peak_bytes"] / 2**30,
     )
 
@@ -117,7 +115,6 @@ class Gallery:
 
     Attributes:
       build: Processor seconds of an index, by kind.
-      tune: To find its effort.
       probe: To ask it for a face, once it is worth asking.
       index: Bytes of a face in the index's own files, by kind.
       vectors: Likewise of the vectors.
@@ -125,13 +122,11 @@ class Gallery:
       shards: Likewise of the shards, ledger and all.
       truth: Processor seconds to know what is right, of 1,000 probes.
       opened: Bytes of memory of an opened gallery.
-      opening: Processor seconds to open it, without the check of its files.
       judged: The audit's one worker, by people.
       hashed: Processor seconds to read a byte for its sha256.
     """
 
     build: Mapping[str, Power]
-    tune: Mapping[str, Power]
     probe: Mapping[str, Power]
     index: Mapping[str, float]
     vectors: float
@@ -139,7 +134,6 @@ class Gallery:
     shards: float
     truth: Line
     opened: Line
-    opening: Line
     judged: Power
     hashed: float
 
@@ -152,7 +146,7 @@ def gallery(results: Mapping[str, Any]) -> Gallery:
     """What faces cost."""
     rows = results["index"]
     largest = rows[-1]
-    built, tuned, asked, index = {}, {}, {}, {}
+    built, asked, index = {}, {}, {}
     for kind in largest["kinds"]:
         mine = [{"faces": row["faces"], **row["kinds"][kind]} for row in rows]
         index[kind] = mine[-1]["bytes"] / mine[-1]["faces"]
@@ -161,13 +155,11 @@ def gallery(results: Mapping[str, Any]) -> Gallery:
             asked[kind] = power_through(worth, "faces", "probe_seconds")
         if kind != "exact":
             built[kind] = power_through(mine, "faces", "build_seconds")
-            tuned[kind] = power_through([row for row in mine if row["tune_seconds"] > 0.01], "faces", "tune_seconds")
     opens = [{"faces": row["faces"], **row["open"]} for row in rows]
     one_build = each(results, "build", "lfw")
     (checked,) = results["checksum"]
     return Gallery(
         built,
-        tuned,
         asked,
         index,
         largest["vectors"]["bytes"] / largest["faces"],
@@ -175,7 +167,6 @@ def gallery(results: Mapping[str, Any]) -> Gallery:
         sum(one_build.results.get(table, 0.0) for table in ("faces", "ledger", "repeats", "quarantined", "audit")),
         line_through(rows, "faces", "truth_seconds"),
         line_through(opens, "faces", "memory"),
-        line_through(opens, "faces", "seconds"),
         power_through(results["audit"], "people", "seconds"),
         checked["seconds"] / checked["bytes"],
     )
@@ -191,7 +182,7 @@ def match_usage(one: Each, photos: float, seconds: float) -> Usage:
     """
     shards = max(1, round(photos / PHOTOS_PER_SHARD))
     opens = scale_model.read_parts(photos, shards, stage.ITEMS_PER_PART, shard._IN_HAND / (1 + one.faces)).opens
-    tables = 2 + len(("photos", "faces"))
+    tables = 2 + len(schemas.BESIDE_MATCHES)  # matches and ledger
     return Usage(
         hours=photos * seconds / 3600,
         memory_gb=WORKER_GB,
@@ -214,5 +205,5 @@ def build_usage(one: Each, costs: Gallery, faces: float, seconds: float) -> Usag
         stored_gb=faces * (costs.shards + costs.files("hnsw")) / 1e9,
         staged_gb=faces * one.staged / 1e9,
         reads=faces * (1 + 2 * REQUESTS_PER_OPEN),  # summed up, and written
-        writes=faces / stage.ITEMS_PER_PART + 2 * 5 * faces / 50_000,
+        writes=faces / stage.ITEMS_PER_PART + 2 * _TABLES_OF_A_GALLERY * faces / FACES_PER_SHARD,
     )

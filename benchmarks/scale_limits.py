@@ -13,6 +13,9 @@ from celebface.indexing import build
 from celebface.transforms import shard, stage
 from celebface.transforms.web.policy import FetchPolicy
 
+_SHARDS = 4  # the default of build-gallery
+_LEFT_GB = WORKER_GB - 2.0  # networks take 1.3, the reading process 0.7: ARCHITECTURE.md
+
 
 @dataclasses.dataclass(frozen=True)
 class Limit:
@@ -65,7 +68,7 @@ def match_limits(results: Mapping[str, Any]) -> list[Limit]:
 
     return [
         Limit("one shard: GB read from a store", "GB read", amplified, 1000, "`--num_shards`, photos / 20,000"),
-        Limit("one shard: its worker's memory", "GB", lambda n: memory.at(n) / 1e9, WORKER_GB, "`--num_shards`"),
+        Limit("one shard: its worker's memory", "GB", lambda n: memory.at(n) / 1e9, _LEFT_GB, "`--num_shards`"),
         Limit("one shard: its worker's time", "h", lambda n: seconds.at(n) / 3600, night, "`--num_shards`"),
         Limit(
             "references in a local run's driver",
@@ -100,7 +103,7 @@ def gallery_limits(results: Mapping[str, Any]) -> list[Limit]:
     counted = line_through(rows, "faces", "count_memory")
     near = power_through(results["near duplicates"], "photos", "seconds")
     people = line_through(results["audit"], "people", "memory")
-    shards, per_part = 4, build._FACES_PER_PART
+    shards, per_part = _SHARDS, build._FACES_PER_PART
 
     def part(faces: float) -> float:
         return max(min(faces, per_part), faces / shards)
@@ -110,7 +113,7 @@ def gallery_limits(results: Mapping[str, Any]) -> list[Limit]:
             "one of 4 shards: its worker's memory",
             "GB",
             lambda n: memory.at(n / shards) / 1e9,
-            WORKER_GB,
+            _LEFT_GB,
             "`--num_shards`, faces / 50,000",
         ),
         Limit(
@@ -141,7 +144,7 @@ def gallery_limits(results: Mapping[str, Any]) -> list[Limit]:
             "the audit's one worker: memory",
             "GB",
             lambda n: people.at(n / FACES_EACH) / 1e9,
-            WORKER_GB,
+            _LEFT_GB,
             "`--audit off`",
         ),
         Limit(
@@ -179,7 +182,7 @@ def gallery_limits(results: Mapping[str, Any]) -> list[Limit]:
             "a worker's memory for who is on which face",
             "GB",
             lambda n: costs.opened.at(n) / 1e9,
-            WORKER_GB,
+            _LEFT_GB,
             "several galleries, each asked",
         ),
     ]

@@ -36,13 +36,11 @@ class Power:
       factor: y of 1.
       exponent: How it grows.
       error: Largest share by which a measured y differs from the fit's.
-      largest: Largest x that was measured; what lies beyond is extrapolated.
     """
 
     factor: float
     exponent: float
     error: float
-    largest: float
 
     def at(self, x: float) -> float:
         """Gives y for an x."""
@@ -64,7 +62,7 @@ def fit_power(x: Sequence[float], y: Sequence[float]) -> Power:
     exponent, log_factor = np.polyfit(np.log(x), np.log(y), 1)
     fitted = np.exp(log_factor) * np.asarray(x, float) ** exponent
     error = float(np.abs(fitted / np.asarray(y) - 1).max())
-    return Power(float(np.exp(log_factor)), float(exponent), error, float(max(x)))
+    return Power(float(np.exp(log_factor)), float(exponent), error)
 
 
 # --- who does what ----------------------------------------------------------------------------------------------------

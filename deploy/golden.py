@@ -31,7 +31,6 @@ from deploy import engines, same
 from deploy.flink import cluster
 
 FOLDER = engines.ROOT / "build" / "golden"
-_LOCAL = "FnApiRunner"
 _SIDE = 240  # pixels of the longer side of the photos that are made
 _SHIFTS = 20  # photos that are made of one of the sample's
 

@@ -64,7 +64,8 @@ def _usearch() -> Any:
         return importlib.import_module("usearch.index")
     except ImportError as error:
         raise MissingLibrary(
-            "an index of the kind hnsw needs usearch, which is not installed: pip install 'celebface[hnsw]'"
+            "an index of the kind hnsw needs usearch, which is not installed: "
+            "pip install '.[hnsw]' in celebface's folder"
         ) from error
 
 

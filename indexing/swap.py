@@ -53,7 +53,7 @@ def check_swappable(uri: str) -> None:
     if is_stored(uri):
         module, extra = _EXTRAS[uri.split("://", 1)[0]]
         if not _is_installed(module):
-            raise StorageError(f"to publish to {uri} takes {module}: pip install 'celebface[{extra}]'")
+            raise StorageError(f"to publish to {uri} takes {module}: pip install '.[{extra}]' in celebface's folder")
 
 
 def _is_installed(module: str) -> bool:
@@ -154,11 +154,19 @@ def _replace_local(path: str, data: bytes, tag: str) -> bool:
 
 
 @contextlib.contextmanager
-def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
-    """Holds a folder's lock, which other processes wait for; it ends with the process, however that dies."""
+def locked(folder: str | os.PathLike[str], wait: bool = True) -> Iterator[None]:
+    """Holds a folder's lock, known to this machine's processes; it ends with the process, however that dies.
+
+    Args:
+      folder: Path.
+      wait: Whether to wait for whoever holds it.
+
+    Raises:
+      BlockingIOError: If somebody else holds it, and that is not waited for.
+    """
     place = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(place, fcntl.LOCK_EX)
+        fcntl.flock(place, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     finally:
         os.close(place)

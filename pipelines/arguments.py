@@ -31,6 +31,10 @@ class RunFailed(Exception):
     """A job did not come to its end; said in one line, after which the program exits with 1."""
 
 
+class NotStarted(RunFailed):
+    """It did not begin, so there is nothing that the same command would go on with."""
+
+
 class Launched(Exception):
     """A job was described as a template, which somebody else will run; the message says what is to be done then."""
 
@@ -141,7 +145,7 @@ def add_web_flags(parser: argparse.ArgumentParser) -> None:
         type=positive,
         default=policy.host_failures,
         metavar="N",
-        help="failures in a row after which a host is left alone (default: %(default)s)",
+        help="failures in a row after which a worker leaves a host alone (default: %(default)s)",
     )
     group.add_argument(
         "--fetch_threads",

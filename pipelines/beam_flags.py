@@ -4,15 +4,30 @@ import argparse
 import difflib
 from collections.abc import Sequence
 
-from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options import (
+    FlinkRunnerOptions,
+    GoogleCloudOptions,
+    JobServerOptions,
+    PipelineOptions,
+    PortableOptions,
+    PrismRunnerOptions,
+    SparkRunnerOptions,
+    StandardOptions,
+    WorkerOptions,
+    _BeamArgumentParser,
+)
 from apache_beam.runners.runner import create_runner
 
 from celebface.pipelines.arguments import LOCAL_RUNNER, Parser
 
 _OURS = ("--dry_run",)  # Beam has it too, for Dataflow, where it needs a value
 _OWN_FLAGS = ("FlinkRunner", "PortableRunner", "PrismRunner", "SparkRunner")  # their job servers know more than Beam
-_ENGINES_FLAGS = ("--flink_", "--spark_", "--prism_", "--parallelism", "--max_parallelism")  # Beam's, of no use here
-_SLIP = 0.9  # likeness of two flags of which one is a slip at the other: a letter of ten
+# Beam's options that say nothing to its local engine; some of theirs that it does not mind are in other classes.
+_OF_ENGINES = (
+    FlinkRunnerOptions, SparkRunnerOptions, PrismRunnerOptions, PortableOptions, JobServerOptions, GoogleCloudOptions,
+    WorkerOptions,
+)  # fmt: skip
+_SLIP = 0.8  # likeness of two flags of which one is a slip at the other, such as --tua and --tau
 
 
 def split_flags(parser: Parser, argv: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -56,8 +71,9 @@ def parse_args(parser: Parser, argv: Sequence[str]) -> tuple[argparse.Namespace,
     engines = [argument for argument in unknown if argument.startswith("--")]
     args, unknown = parser.parse_known_intermixed_args([argument for argument in ours if argument not in engines])
     args.runner = runner_name(beams)
-    if args.runner == LOCAL_RUNNER and (lonely := [flag for flag in beams if flag.startswith(_ENGINES_FLAGS)]):
-        parser.error(f"{lonely[0].partition('=')[0]} needs a --runner")
+    lonely = [name for flag in beams if (name := flag.partition("=")[0]) in _engines_flags()]
+    if args.runner == LOCAL_RUNNER and lonely:
+        parser.error(f"{lonely[0]} needs a --runner")
     if args.runner in _OWN_FLAGS:
         unknown = [flag for flag in engines if _is_misspelled(flag, parser)] + unknown
     else:
@@ -78,6 +94,14 @@ def runner_name(argv: Sequence[str]) -> str:
     asked = PipelineOptions(list(argv)).view_as(StandardOptions).runner or LOCAL_RUNNER
     known = {name.lower(): name for name in StandardOptions.KNOWN_RUNNER_NAMES}
     return known.get(asked.lower(), known.get(f"{asked.lower()}runner", asked))
+
+
+def _engines_flags() -> set[str]:
+    """Flags of Beam that only engines heed: a user who gives one without --runner believes to use one."""
+    parser = _BeamArgumentParser(add_help=False)
+    for options in _OF_ENGINES:
+        options._add_argparse_args(parser)
+    return set(parser._option_string_actions)
 
 
 def _is_misspelled(flag: str, parser: Parser) -> bool:

@@ -51,7 +51,7 @@ _EXAMPLES = """\
   celebface build-gallery --source people.csv --contact me@example.org --reuse latest
   celebface build-gallery --source new/ --reuse latest --add    what the gallery has, and more
   celebface build-gallery --source names.txt --provider wikimedia --contact me@example.org
-  celebface build-gallery --source people/ --runner=FlinkRunner ...   (deploy/flink.md)
+  celebface build-gallery --source s3://bucket/people/ --runner=FlinkRunner --flink_master=host:8081
 """
 
 

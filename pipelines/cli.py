@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
-from celebface.pipelines.arguments import Launched, RunFailed, UsageError
+from celebface.pipelines.arguments import Launched, NotStarted, RunFailed, UsageError
 from celebface.pipelines.text import complain
 
 # Each command is a module with main(argv) -> exit code; only the one that runs is loaded.
@@ -76,6 +76,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Launched as after:
         print(f"celebface {command}: {after}")
         return 0
+    except NotStarted as error:
+        complain(f"celebface {command}: {error}")
+        return 1
     except RunFailed as error:
         complain(f"celebface {command}: {error}; the same command goes on where it was")
         return 1

@@ -6,11 +6,9 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
 from urllib.parse import urlsplit
 
 import apache_beam as beam
-import grpc
 import requests
 from apache_beam.options.pipeline_options import (
     FlinkRunnerOptions,
@@ -21,12 +19,14 @@ from apache_beam.options.pipeline_options import (
 )
 from apache_beam.runners.runner import PipelineState
 
-from celebface.pipelines.arguments import Launched, RunFailed, UsageError
+from celebface.pipelines.arguments import Launched, NotStarted, RunFailed, UsageError
 from celebface.pipelines.progress import elapsing
 from celebface.pipelines.text import complain
 
 _SECONDS_TO_ANSWER = 10.0
-_FLINK_PORT = 8081  # if none is named
+_FLINK_PORT, _HTTPS_PORT = 8081, 443  # if none is named
+_ENDED = ("FINISHED", "FAILED", "CANCELED")  # states of a job in Flink
+_WITH_JOB_SERVER = ("FlinkRunner", "PrismRunner", "SparkRunner")  # which Beam starts on this machine
 
 
 def run_on_engine(
@@ -48,50 +48,49 @@ def run_on_engine(
     for talkative in ("apache_beam.utils.subprocess_server", "PrismRunner"):
         logging.getLogger(talkative).setLevel(logging.ERROR)
     settle(options)
-    if runner == "FlinkRunner":
-        _find_flink(options)
+    flink = _flink_address(options) if runner == "FlinkRunner" else ""
+    if flink:
+        _find(flink)
     with elapsing(f"{title} on {runner}"):
-        pipeline = _refusing(lambda: beam.Pipeline(options=options), runner)
+        try:
+            pipeline = beam.Pipeline(options=options)
+        except ValueError as error:
+            raise UsageError(f"{runner}: {_in_a_line(error)}") from error
         build(pipeline)
-        with _deaf_to_ctrl_c():
-            result = _refusing(pipeline.run, runner)
+        result = _submit(pipeline, runner)
         if place := options.view_as(GoogleCloudOptions).template_location:
-            raise Launched(f"{place} describes the job; when it has run, the same command without --runner ends it")
+            raise Launched(f"{place} describes the job; after it the same command without flags of Beam ends it")
         try:
             return wait(result)
         except KeyboardInterrupt:
-            _cancel(result, options, runner)
+            _cancel(result, runner, flink)
             raise
         except Exception as error:  # Beam's clients each have kinds of their own for a job that failed
             raise RunFailed(f"{runner}: {_in_a_line(error)}") from error
 
 
-def _find_flink(options: PipelineOptions) -> None:
-    """Looks whether anybody listens where the job manager should, as Beam's job server takes a minute and names nobody.
+def settle(options: PipelineOptions) -> None:
+    """Sets what holds on every engine, whatever was asked."""
+    options.view_as(SetupOptions).save_main_session = False  # all code is in modules; Dataflow's default is to send it
 
-    One that is not asked from here, but by a job server elsewhere, or that starts with the job, is not looked for.
-    """
-    master = options.view_as(FlinkRunnerOptions).flink_master
-    if master in ("[auto]", "[local]", "[collection]") or options.view_as(PortableOptions).job_endpoint:
-        return
+
+def _submit(pipeline: beam.Pipeline, runner: str) -> beam.runners.runner.PipelineResult:
+    """Hands a job to its engine; what is wrong with its flags is the user's to mend."""
     try:
-        place = urlsplit(_url(master))
-        socket.create_connection((place.hostname, place.port or _FLINK_PORT), _SECONDS_TO_ANSWER).close()
-    except ValueError as error:
-        raise UsageError(f"--flink_master {master}: {error}") from error
-    except OSError as error:
-        raise RunFailed(f"FlinkRunner: nobody listens at {master} ({error.strerror or error})") from error
-
-
-def _url(master: str) -> str:
-    return master if "://" in master else f"http://{master}"
+        with _deaf_to_ctrl_c() if runner in _WITH_JOB_SERVER else contextlib.nullcontext():
+            return pipeline.run()
+    except (ValueError, FileNotFoundError, PermissionError) as error:
+        raise UsageError(f"{runner}: {_in_a_line(error)}") from error
+    except Exception as error:  # of the network, of whoever checks credentials, of the job server: each has its kinds
+        raise NotStarted(f"{runner}: {_in_a_line(error)}") from error
 
 
 @contextlib.contextmanager
 def _deaf_to_ctrl_c() -> Iterator[None]:
     """Has processes that are started now take no notice of Ctrl-C, which a terminal sends to all of a group.
 
-    Without its job server there is no way to cancel a job. Beam puts a handler there that ends it; it is taken back.
+    The job server must outlive it, as jobs are cancelled by it; Beam puts a handler there that ends it, which is taken
+    back. A Ctrl-C in these seconds is lost: only a process that ignores it starts others that do.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -103,26 +102,13 @@ def _deaf_to_ctrl_c() -> Iterator[None]:
         signal.signal(signal.SIGINT, kept)
 
 
-def settle(options: PipelineOptions) -> None:
-    """Sets what holds on every engine, whatever was asked."""
-    options.view_as(SetupOptions).save_main_session = False  # all code is in modules; Dataflow's default is to send it
-
-
-def _refusing(submit: Callable[[], Any], runner: str) -> Any:
-    """Hands something to an engine; what is wrong with its flags is the user's to mend."""
+def _cancel(result: beam.runners.runner.PipelineResult, runner: str, flink: str) -> None:
     try:
-        return submit()
-    except (ValueError, OSError) as error:
-        raise UsageError(f"{runner}: {_in_a_line(error)}") from error
-    except (RuntimeError, grpc.RpcError) as error:
-        raise RunFailed(f"{runner}: {_in_a_line(error)}") from error
-
-
-def _cancel(result: beam.runners.runner.PipelineResult, options: PipelineOptions, runner: str) -> None:
-    try:
-        if runner == "FlinkRunner":
-            _cancel_on_flink(options.view_as(FlinkRunnerOptions).flink_master, result._job_id)
-        result.cancel()
+        try:
+            if flink:
+                _cancel_on_flink(flink, result._job_id.rpartition("_")[0])
+        finally:
+            result.cancel()
     except Exception as error:  # its client may have been interrupted, too
         complain(
             f"the job may yet run on {runner}, which could not be told ({_in_a_line(error)}): "
@@ -130,18 +116,54 @@ def _cancel(result: beam.runners.runner.PipelineResult, options: PipelineOptions
         )
 
 
-def _cancel_on_flink(master: str, job: str) -> None:
+# --- Flink ------------------------------------------------------------------------------------------------------------
+
+
+def _flink_address(options: PipelineOptions) -> str:
+    """The URL of Flink's REST API.
+
+    Empty if it is not to be asked from here: a job server elsewhere knows it, or the cluster starts with the job.
+
+    Raises:
+      UsageError: If the address is none.
+    """
+    master = options.view_as(FlinkRunnerOptions).flink_master
+    if master in ("[auto]", "[local]", "[collection]") or options.view_as(PortableOptions).job_endpoint:
+        return ""
+    url = master if "://" in master else f"http://{master}"
+    try:
+        place = urlsplit(url)
+        return url if place.port or place.scheme != "http" else f"{url.rstrip('/')}:{_FLINK_PORT}"
+    except ValueError as error:
+        raise UsageError(f"--flink_master {master}: {error}") from error
+
+
+def _find(address: str) -> None:
+    """Looks whether anybody listens there, as Beam's job server takes a minute and does not say where it asked."""
+    place = urlsplit(address)
+    try:
+        socket.create_connection((place.hostname, place.port or _HTTPS_PORT), _SECONDS_TO_ANSWER).close()
+    except OSError as error:
+        raise NotStarted(f"nobody listens at {address} ({error.strerror or error})") from error
+
+
+def _cancel_on_flink(address: str, name: str) -> None:
     """Ends a job by Flink's REST API, as Beam's job server only stops to wait for it.
 
     Args:
-      master: host:port of the job manager.
-      job: Beam's id of the job, which begins with the name that it has in Flink.
+      address: URL of the API.
+      name: Of the job. Beam makes names that are unique; of those that were given, the latest job is meant.
     """
-    address = _url(master)
     jobs = requests.get(f"{address}/jobs/overview", timeout=_SECONDS_TO_ANSWER).json()["jobs"]
-    for each in jobs:
-        if each["name"] == job.rpartition("_")[0]:
-            requests.patch(f"{address}/jobs/{each['jid']}?mode=cancel", timeout=_SECONDS_TO_ANSWER).raise_for_status()
+    running = [job for job in jobs if job["name"] == name and job["state"] not in _ENDED]
+    if running:
+        latest = max(running, key=lambda job: job["start-time"])
+        answer = requests.patch(f"{address}/jobs/{latest['jid']}?mode=cancel", timeout=_SECONDS_TO_ANSWER)
+        if answer.status_code not in (requests.codes.not_found, requests.codes.conflict):  # it has ended meanwhile
+            answer.raise_for_status()
+
+
+# --- how it went ------------------------------------------------------------------------------------------------------
 
 
 def _in_a_line(error: BaseException) -> str:

@@ -26,7 +26,8 @@ from celebface.transforms.metrics import LOST, MICROSECONDS, NOTED
 
 _PHOTOS_WORTH_A_PROCESS = 150  # for fewer, loading TensorFlow and the networks takes longer than the work
 _RUNS = 3  # of a local job whose worker processes die; a killed run's parts are taken over, so little is done twice
-_BYTES_PER_PROCESS = 3 * 2**30  # a worker peaks at 1.9 GB, at the start; at 3.5 GB with a photo of the largest size
+# With its reading process a worker peaks at 2.8 GiB on small photos, at 3.3 on large ones: docs/scale.md.
+BYTES_PER_WORKER = 7 * 2**29
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,7 +138,7 @@ def _finish(pipeline: beam.Pipeline) -> beam.runners.runner.PipelineResult:
 
 
 def _local_workers(photos: int) -> int:
-    return max(1, min(cores(), photos // _PHOTOS_WORTH_A_PROCESS, memory() // _BYTES_PER_PROCESS))
+    return max(1, min(cores(), photos // _PHOTOS_WORTH_A_PROCESS, memory() // BYTES_PER_WORKER))
 
 
 def photos_worth_counting() -> int:

@@ -30,6 +30,7 @@ from google.protobuf import json_format, text_format
 _URN = "celebface:env:watched_processes:v1"
 _SECONDS_BETWEEN_LOOKS = 0.1  # at what Beam waits for from a process that is dead
 _SECONDS_TO_END = 60.0  # for a process that was told to
+_SECONDS_TO_HEAR = 2.0  # of a death, which connections tell a moment before the kernel does
 
 _runs: dict[str, "Processes"] = {}  # by their keys: Beam makes the handlers, and passes nothing but bytes
 
@@ -41,10 +42,12 @@ class Processes:
     Attributes:
       key: Names the run in Beam's environment.
       death: How the first of them died, for people; empty while none did.
+      died: Set when one has.
     """
 
     key: str = dataclasses.field(default_factory=lambda: uuid.uuid4().hex)
     death: str = ""
+    died: threading.Event = dataclasses.field(default_factory=threading.Event)
     _running: list["subprocess.Popen[bytes]"] = dataclasses.field(default_factory=list)
     _lock: threading.Lock = dataclasses.field(default_factory=threading.Lock)
 
@@ -60,6 +63,7 @@ class Processes:
         with self._lock:
             if not self.death:
                 self.death = _how_it_ended(process.returncode)
+                self.died.set()
                 for other in self._running:
                     other.kill()
 
@@ -78,23 +82,33 @@ def local_runner(options: PipelineOptions, workers: int) -> Iterator[tuple[FnApi
     encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options())
     provision = beam_provision_api_pb2.ProvisionInfo(retrieval_token="unused", pipeline_options=encoded)
     processes = Processes()
+    environment = _WatchedProcesses(processes.key) if workers > 1 else None
+    _runs[processes.key] = processes
+    try:
+        with _quiet_after_a_death(processes) if workers > 1 else contextlib.nullcontext():
+            yield (
+                FnApiRunner(default_environment=environment, provision_info=ExtendedProvisionInfo(provision)),
+                processes,
+            )
+    finally:
+        del _runs[processes.key]
+
+
+@contextlib.contextmanager
+def _quiet_after_a_death(processes: Processes) -> Iterator[None]:
+    """Hides what Beam's threads raise that listen to a process when it dies, or whose answer `_watch` gave already."""
     report = threading.excepthook
 
     def report_others(failed: threading.ExceptHookArgs) -> None:
-        if not isinstance(failed.exc_value, grpc.RpcError):  # a thread of Beam's that listened to a process that died
+        if not (isinstance(failed.exc_value, grpc.RpcError | KeyError) and processes.died.wait(_SECONDS_TO_HEAR)):
             report(failed)
 
-    environment = _WatchedProcesses(processes.key) if workers > 1 else None
-    _runs[processes.key] = processes
     threading.excepthook = report_others
     try:
-        yield (
-            FnApiRunner(default_environment=environment, provision_info=ExtendedProvisionInfo(provision)),
-            processes,
-        )
+        yield
     finally:
-        threading.excepthook = report
-        del _runs[processes.key]
+        if threading.excepthook is report_others:  # else somebody wants all to be quiet
+            threading.excepthook = report
 
 
 class _WatchedProcesses(Environment):

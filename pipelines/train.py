@@ -40,15 +40,23 @@ from celebface.pipelines.training_run import BadCheckpoint, History, Weights
 from celebface.transforms.folders import NoSuchSource
 
 _RUN_NAME = "train.json"
+_FAULTS_OF_USE = (BadBundle, BadEncoder, NoSuchSource, storage.StorageError, ValueError)
 
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command."""
     args = parse_args(argv)
-    out = terminal.console()
     try:
         config, start = read_config(args)
         storage.check_writable(config.output)
+    except _FAULTS_OF_USE as error:
+        raise UsageError(str(error)) from error
+    with claimed(config.output):
+        return _run(args, config, start, terminal.console())
+
+
+def _run(args: argparse.Namespace, config: TrainConfig, start: tuple[EncoderCard, Weights] | None, out: Console) -> int:
+    try:
         data = _read(config, args, out)
         origin = start[0].encoder_id if start else ""
         decides = [config.decides, origin, data.training.digest, data.validation.digest]
@@ -71,11 +79,10 @@ def main(argv: Sequence[str]) -> int:
         )
         for name, people in data.measured.items():
             _check_pairs(name, people)
-    except (BadBundle, BadEncoder, NoSuchSource, storage.StorageError, ValueError) as error:
+    except _FAULTS_OF_USE as error:
         raise UsageError(str(error)) from error
     try:
-        with claimed(config.output):
-            return _train(config, start, data, sampler, work, out)
+        return _train(config, start, data, sampler, work, out)
     except (BadCheckpoint, FloatingPointError, storage.StorageError) as error:
         complain(f"celebface train: {error}")
         return 1

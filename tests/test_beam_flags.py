@@ -3,7 +3,7 @@
 import pytest
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
 
-from celebface.pipelines import beam_flags
+from celebface.pipelines import beam_flags, match
 from celebface.pipelines.arguments import Parser
 
 
@@ -39,13 +39,34 @@ def test_other_runners_have_flags_of_their_own(capsys):
     assert capsys.readouterr().err == "celebface match: unknown argument --some_flink_flag=3\n"
 
 
-@pytest.mark.parametrize("slip", ["--top_kk=3", "--max_num_worker=50", "--top_=3"])
+@pytest.mark.parametrize(
+    "slip", ["--top_kk=3", "--max_num_worker=50", "--top_=3", "--tpo_k=3", "--topk=3", "--t0p_k=3"]
+)
 def test_a_slip_is_no_flag_of_the_runners(slip, capsys):
     """--no_crop for --no_crops would keep what somebody does not want kept."""
     with pytest.raises(SystemExit) as ended:
         parse("--runner=FlinkRunner", "a.jpg", slip)
     assert ended.value.code == 2
     assert capsys.readouterr().err == f"celebface match: unknown argument {slip}\n"
+
+
+@pytest.mark.parametrize("slip", ["--tua=1", "--fra=0.1", "--outptu=new", "--nocrop", "--gallary=x"])
+def test_slips_at_the_short_flags_of_match_are_told(slip, capsys):
+    with pytest.raises(SystemExit) as ended:
+        match.parse_args(["a.jpg", "--runner=FlinkRunner", slip])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == f"celebface match: unknown argument {slip}\n"
+
+
+@pytest.mark.parametrize(
+    "flag", ["--parallelism=2", "--flink_master=x:1", "--job_endpoint=x:1", "--project=mine", "--max_num_workers=9"]
+)
+def test_flags_of_engines_need_one(flag, capsys):
+    with pytest.raises(SystemExit) as ended:
+        parse("a.jpg", flag)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == f"celebface match: {flag.partition('=')[0]} needs a --runner\n"
+    parse("a.jpg", flag, "--runner=PrismRunner")
 
 
 def test_runners_without_a_job_server_have_no_flags_of_their_own(capsys):

@@ -275,7 +275,7 @@ def test_a_kind_that_is_not_installed_is_wrong_usage(gallery, capsys, monkeypatc
     assert build_index(gallery, "--index_kind=hnsw") == 2
     assert capsys.readouterr().err == (
         "celebface build-index: an index of the kind hnsw needs usearch, which is not installed: "
-        "pip install 'celebface[hnsw]'\n"
+        "pip install '.[hnsw]' in celebface's folder\n"
     )
 
 

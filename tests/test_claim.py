@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from celebface.pipelines import build_gallery, cli
-from celebface.pipelines.arguments import RunFailed
+from celebface.pipelines.arguments import NotStarted
 from celebface.pipelines.claim import claimed
 
 _HOLD = """
@@ -23,7 +23,7 @@ with claimed(sys.argv[1]):
 def test_a_folder_is_held_by_one_run_at_a_time(tmp_path):
     folder = str(tmp_path / "matches")
     with claimed(folder):
-        with pytest.raises(RunFailed, match=f"another run is at work in {folder}"), claimed(folder):
+        with pytest.raises(NotStarted, match=f"another run is at work in {folder}"), claimed(folder):
             pass
         with claimed(str(tmp_path / "others")):
             pass
@@ -36,7 +36,7 @@ def test_a_run_that_was_killed_holds_nothing(tmp_path):
     command = [sys.executable, "-c", _HOLD, folder]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as run:
         assert run.stdout.readline() == "held\n"
-        with pytest.raises(RunFailed), claimed(folder):
+        with pytest.raises(NotStarted), claimed(folder):
             pass
         os.kill(run.pid, signal.SIGKILL)
         run.wait()
@@ -65,7 +65,7 @@ def test_a_second_build_of_the_same_gallery_is_refused(sample, tmp_path, capsys,
 
     def start_another(*args, **kwargs):
         second.append(cli.main(build))
-        raise RunFailed("that is enough")
+        raise NotStarted("that is enough")
 
     monkeypatch.setattr(build_gallery.execution, "run", start_another)
     assert cli.main(build) == 1

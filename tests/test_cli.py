@@ -1,12 +1,14 @@
 """The command line as a person meets it: help, versions, and faults as one line and exit 2."""
 
+import re
 import shlex
 import subprocess
 import sys
 
 import pytest
 
-from celebface.pipelines import cli
+from celebface.pipelines import beam_flags, cli
+from celebface.pipelines.arguments import Parser
 
 WRONG = {
     "no such command": "frobnicate",
@@ -144,6 +146,36 @@ def test_each_command_has_help_with_examples(command, capsys):
     help_text = capsys.readouterr().out
     assert f"usage: celebface {command}" in help_text
     assert f"  celebface {command}" in help_text.split("examples:")[1]
+
+
+class Parsed(Exception):
+    """The command line has been taken."""
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_examples_of_the_help_are_taken_as_they_stand(command, capsys, monkeypatch):
+    with pytest.raises(SystemExit):
+        cli.main([command, "--help"])
+    examples = [
+        re.split("  +", line.strip())[0]  # behind it is what it does
+        for line in capsys.readouterr().out.split("examples:")[1].splitlines()
+        if line.startswith("  celebface ")
+    ]
+    assert examples
+
+    def parse_only(parse):
+        def parse_and_stop(*args, **options):
+            parse(*args, **options)
+            raise Parsed
+
+        return parse_and_stop
+
+    monkeypatch.setattr(beam_flags, "parse_args", parse_only(beam_flags.parse_args))
+    monkeypatch.setattr(Parser, "parse_args", parse_only(Parser.parse_args))
+    for example in examples:
+        with pytest.raises((Parsed, SystemExit)) as ended:
+            cli.main(shlex.split(example)[1:])
+        assert ended.type is Parsed or ended.value.code == 0, capsys.readouterr().err
 
 
 def test_top_level_help_lists_all_commands(capsys):

@@ -1,14 +1,22 @@
 """How jobs are handed to an engine, and what is told of it."""
 
+import contextlib
+import http.server
+import json
+import signal
 import socket
+import threading
+from collections.abc import Iterator
 
 import apache_beam as beam
+import grpc
 import pytest
+import requests
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.runner import PipelineResult, PipelineRunner, PipelineState
 
 from celebface.pipelines import engine
-from celebface.pipelines.arguments import RunFailed, UsageError
+from celebface.pipelines.arguments import NotStarted, RunFailed, UsageError
 
 
 class Engine(PipelineRunner):
@@ -43,16 +51,35 @@ def run_on(asked: Engine, monkeypatch) -> None:
     engine.run_on_engine(lambda made: made | beam.Create([1]), PipelineOptions(), "SomeRunner", "test")
 
 
-def test_flags_that_an_engine_does_not_take_are_wrong_usage(monkeypatch):
-    with pytest.raises(UsageError, match="SomeRunner: Unable to parse jar URL"):
-        run_on(Engine(at_submission=ValueError("Unable to parse jar URL")), monkeypatch)
+@pytest.mark.parametrize("fault", [ValueError("Unable to parse jar URL"), FileNotFoundError("no such jar")])
+def test_flags_that_an_engine_does_not_take_are_wrong_usage(fault, monkeypatch):
+    with pytest.raises(UsageError, match=f"^SomeRunner: {fault}$"):
+        run_on(Engine(at_submission=fault), monkeypatch)
+
+
+class NoCredentials(Exception):
+    """As Google's libraries have one, which is nothing else."""
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        (grpc.FutureTimeoutError(), "FutureTimeoutError"),
+        (NoCredentials("none were found"), "none were found"),
+        (requests.ConnectionError("unreachable"), "unreachable"),
+        (RuntimeError("the job server died"), "the job server died"),
+    ],
+)
+def test_a_job_that_an_engine_does_not_get_is_told_in_a_line(fault, told, monkeypatch):
+    with pytest.raises(NotStarted, match=f"^SomeRunner: {told}$"):
+        run_on(Engine(at_submission=fault), monkeypatch)
 
 
 def test_a_cluster_that_is_not_there_is_told_at_once_with_its_address():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         master = f"127.0.0.1:{taken.getsockname()[1]}"
     options = PipelineOptions([f"--flink_master={master}"])
-    with pytest.raises(RunFailed, match=f"FlinkRunner: nobody listens at {master} .Connection refused."):
+    with pytest.raises(NotStarted, match=f"^nobody listens at http://{master} .Connection refused.$"):
         engine.run_on_engine(lambda made: None, options, "FlinkRunner", "test")
 
 
@@ -99,3 +126,121 @@ def test_a_runner_that_does_not_finish_fails_the_run():
     pipeline | beam.Create([1])
     with pytest.raises(RunFailed, match="CANCELLED"):
         engine.wait(pipeline.run())
+
+
+# --- Flink ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("flags", "address"),
+    [
+        (["--flink_master=cluster:8082"], "http://cluster:8082"),
+        (["--flink_master=cluster"], "http://cluster:8081"),
+        (["--flink_master=https://cluster"], "https://cluster"),
+        ([], ""),  # it starts with the job
+        (["--flink_master=cluster:8082", "--job_endpoint=elsewhere:8099"], ""),
+    ],
+)
+def test_flink_is_asked_where_its_flag_says(flags, address):
+    assert engine._flink_address(PipelineOptions(flags)) == address
+
+
+def job(number: int, name: str, state: str) -> dict:
+    return {"jid": str(number), "name": name, "state": state, "start-time": number}
+
+
+@contextlib.contextmanager
+def flink(jobs: list[dict], status: int = 202) -> Iterator[tuple[str, list[str]]]:
+    """As much of Flink's REST API as is used: its address, and the jobs that it was asked to end."""
+    ended: list[str] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            assert self.path == "/jobs/overview"
+            self.answer(200, {"jobs": jobs})
+
+        def do_PATCH(self):
+            ended.append(self.path)
+            self.answer(status, {})
+
+        def answer(self, code: int, content: dict) -> None:
+            self.send_response(code)
+            self.end_headers()
+            self.wfile.write(json.dumps(content).encode())
+
+        def log_message(self, *args) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", ended
+        server.shutdown()
+
+
+class Interrupted(Job):
+    """A job whose driver hears Ctrl-C."""
+
+    _job_id = "nightly_7d5c"
+
+
+def interrupted() -> Interrupted:
+    return Interrupted(Engine(), KeyboardInterrupt())
+
+
+JOBS = [
+    job(1, "nightly", "FINISHED"),
+    job(2, "nightly", "RUNNING"),
+    job(3, "nightly", "RUNNING"),
+    job(4, "x", "RUNNING"),
+]
+
+
+@pytest.mark.parametrize("status", [202, 404, 409])
+def test_the_latest_job_of_the_name_is_ended_and_no_other(status, capsys):
+    result = interrupted()
+    with flink(JOBS, status) as (address, ended):
+        engine._cancel(result, "FlinkRunner", address)
+    assert ended == ["/jobs/3?mode=cancel"]
+    assert result._engine.cancelled
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("jobs", [JOBS[:1], []])
+def test_a_job_that_has_ended_is_left_alone(jobs, capsys):
+    result = interrupted()
+    with flink(jobs) as (address, ended):
+        engine._cancel(result, "FlinkRunner", address)
+    assert (ended, result._engine.cancelled, capsys.readouterr().err) == ([], True, "")
+
+
+def test_beam_cancels_its_job_even_if_flink_does_not_answer(capsys):
+    result = interrupted()
+    with flink(JOBS, status=500) as (address, _):
+        engine._cancel(result, "FlinkRunner", address)
+    assert result._engine.cancelled
+    assert "the job may yet run on FlinkRunner" in capsys.readouterr().err
+
+
+# --- Ctrl-C while a job is handed over --------------------------------------------------------------------------------
+
+
+class Telling(PipelineRunner):
+    """Tells what becomes of Ctrl-C while it takes a job."""
+
+    def run_pipeline(self, pipeline, options):
+        self.during = signal.getsignal(signal.SIGINT)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # as Beam's job server's client sets its own
+        return PipelineResult(PipelineState.DONE)
+
+
+@pytest.mark.parametrize(("name", "is_deaf"), [("FlinkRunner", True), ("PrismRunner", True), ("FnApiRunner", False)])
+def test_only_job_servers_are_started_deaf_to_ctrl_c(name, is_deaf):
+    runner = Telling()
+    pipeline = beam.Pipeline(runner=runner)
+    kept = signal.getsignal(signal.SIGINT)
+    try:
+        engine._submit(pipeline, name)
+        assert (runner.during is signal.SIG_IGN) == is_deaf
+        assert (signal.getsignal(signal.SIGINT) is kept) == is_deaf
+    finally:
+        signal.signal(signal.SIGINT, kept)

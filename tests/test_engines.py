@@ -173,7 +173,7 @@ def assert_cancelled() -> None:
 
 
 def test_ctrl_c_ends_the_job(whole_cluster, some_photos, version, tmp_path):
-    """A terminal sends it to all of the group, and so to Beam's job server, by which the job is cancelled."""
+    """A terminal sends it to all of the group, and so to Beam's job server, which has to outlive it."""
     with started_match(some_photos, version, tmp_path / "matches") as job:
         in_the_middle(job, tmp_path)
         os.killpg(job.pid, signal.SIGINT)

@@ -76,10 +76,10 @@ def test_other_runners_get_their_flags_untouched(tmp_path):
 
 def test_many_photos_are_worth_all_cores_that_memory_allows(monkeypatch):
     monkeypatch.setattr(execution, "cores", lambda: 64)
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    monkeypatch.setattr(execution, "memory", lambda: 10 * execution.BYTES_PER_WORKER)
     assert execution._local_workers(photos=5) == 1
     assert execution._local_workers(photos=310) == 2
-    assert execution._local_workers(photos=100_000) == min(64, memory // (3 * 2**30))
+    assert execution._local_workers(photos=100_000) == 10
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Photos from the web: what becomes of each answer, whichever hosts it leads through, and where the bytes are kept."""
 
+import collections
 import contextlib
 import dataclasses
 import hashlib
@@ -485,9 +486,10 @@ def test_a_host_may_have_several_workers(tmp_path):
         ends = {"fresh": [(with_state(ref, each), each.data) for ref, each in zip(refs, answers, strict=True)]}
         rules = policy_for(site, host_connections=4, host_workers=3)
         run([(ref, None) for ref in refs], rules, tmp_path, ends)
-        assert site.most_at_once(HOST) <= 3
-    asked = [by_host(Wanted(ref, ref.uri), 3) for ref in refs]
-    assert {host for host, _ in asked} == {HOST, f"{HOST}#2", f"{HOST}#3"}
+        assert site.most_at_once(HOST) <= 3  # a connection for each worker
+    asked = collections.Counter(by_host(Wanted(ref, ref.uri), 3)[0] for ref in refs)
+    assert asked.keys() == {HOST, f"{HOST}#2", f"{HOST}#3"}
+    assert min(asked.values()) > 5
     assert asked == [by_host(Wanted(ref, ref.uri), 3) for ref in refs]
 
 

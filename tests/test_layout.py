@@ -57,7 +57,7 @@ def test_layers_import_downwards_only(layer):
 
 @pytest.mark.parametrize("folder", [*MAY_IMPORT, "tests", "benchmarks", "deploy"])
 def test_no_layer_is_imported_by_its_bare_name(folder):
-    for path in sorted((ROOT / folder).glob("*.py")):
+    for path in sorted((ROOT / folder).rglob("*.py")):
         assert not {name.split(".")[0] for name in imported_modules(path)} & MAY_IMPORT.keys(), path
 
 

@@ -14,7 +14,7 @@ def test_line_and_power_are_found_again():
     line = scale_model.fit_line([10, 20, 40], [7, 9, 13])
     assert (line.fixed, line.each, line.at(100)) == pytest.approx((5, 0.2, 25))
     power = scale_model.fit_power([10, 100, 1000], [3 * size**1.5 for size in (10, 100, 1000)])
-    assert (power.factor, power.exponent, power.largest) == pytest.approx((3, 1.5, 1000))
+    assert (power.factor, power.exponent) == pytest.approx((3, 1.5))
     assert power.error == pytest.approx(0, abs=1e-9)
 
 

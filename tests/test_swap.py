@@ -128,7 +128,7 @@ def test_a_store_that_cannot_be_reached_is_told(kind, scheme, use, monkeypatch):
 )
 def test_a_missing_library_is_told(scheme, library, extra, monkeypatch):
     monkeypatch.setattr(swap, "_is_installed", lambda module: False)
-    told = rf"^to publish to {scheme}://bucket/x takes {library}: pip install 'celebface\[{extra}\]'$"
+    told = rf"^to publish to {scheme}://bucket/x takes {library}: pip install '.\[{extra}\]' in celebface's folder$"
     for use in (storage.check_swappable, storage.read_tagged, lambda uri: storage.replace_tagged(uri, b"", "")):
         with pytest.raises(storage.StorageError, match=told):
             use(f"{scheme}://bucket/x")
@@ -162,5 +162,5 @@ def test_a_build_tells_of_a_missing_library_before_it_starts(encoder, tmp_path, 
     monkeypatch.setattr(swap, "_is_installed", lambda module: False)
     (tmp_path / "ann.jpg").write_bytes(b"x")
     assert cli.main(["build-gallery", f"--source={tmp_path}", "--output_root=s3://bucket/x"]) == 2
-    told = "to publish to s3://bucket/x/celebrities takes boto3: pip install 'celebface[aws]'"
+    told = "to publish to s3://bucket/x/celebrities takes boto3: pip install '.[aws]' in celebface's folder"
     assert capsys.readouterr().err == f"celebface build-gallery: {told}\n"

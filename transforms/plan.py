@@ -100,7 +100,7 @@ def plan_host(host: Host, items: Iterable[Wanted], policy: FetchPolicy) -> HostP
             if robots == "not heeded":
                 robots = str(fault.reason)
     asked = sum(counts.values()) - disallowed - failing if host.name else 0
-    interval = max(delay, 1 / policy.host_rate if policy.host_rate else 0.0)
+    interval = max(delay, policy.interval_each / policy.host_workers)
     return HostPlan(
         host.name,
         counts[Kind.PHOTO],

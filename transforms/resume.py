@@ -184,13 +184,14 @@ def import_shard(
         records.append({**record, "shard": shard_of(key, shards), "rows": mine})
     if not records:
         return
-    part = storage.join(staging, part_name(PUBLISHED, tables[0].encode()))
     sink = pa.BufferOutputStream()
     records.sort(key=lambda record: record["shard"])
     with pa.ipc.new_file(sink, schema) as writer:
         for _, members in itertools.groupby(records, key=lambda record: record["shard"]):
             writer.write_batch(pa.RecordBatch.from_pylist(list(members), schema=schema))
-    storage.write_bytes(part, sink.getvalue())
+    contents = sink.getvalue().to_pybytes()
+    part = storage.join(staging, part_name(PUBLISHED, contents))
+    storage.write_bytes(part, contents)
     yield from _outcome_keys(part)
 
 

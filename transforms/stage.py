@@ -1,6 +1,6 @@
 """Keeps outcomes in part files as they come, so that a killed run goes on where it was.
 
-Parts are written by the workers and named by the items in them. Only references to their rows cross a shuffle: the
+Parts are written by the workers and named by their bytes. Only references to their rows cross a shuffle: the
 rows themselves, with crops and vectors, go to disk once and are read once. A reference counts only if its bundle is
 committed, so a part left by a worker that died does no harm, and a later run may use its rows.
 """

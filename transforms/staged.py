@@ -210,15 +210,15 @@ def write_photos(folder: str, photos: Sequence[tuple[str, str, str, str, bytes]]
     Returns:
       Where each is.
     """
-    names = [text for photo in photos for text in (photo[0], photo[3])]
-    part = storage.join(folder, part_name(BYTES, "\0".join(names).encode()))
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, _BYTES) as writer:
         for photo in photos:
             *texts, data = photo
             columns = [*(pa.array([text]) for text in texts), _as_array(data)]
             writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=_BYTES))
-    storage.write_bytes(part, sink.getvalue())
+    contents = sink.getvalue().to_pybytes()
+    part = storage.join(folder, part_name(BYTES, contents))
+    storage.write_bytes(part, contents)
     return [StoredBytes(part, number) for number in range(len(photos))]
 
 

@@ -25,6 +25,8 @@ from typing import Any
 import requests
 import tenacity
 
+from celebface.pipelines import machine
+
 HERE = pathlib.Path(__file__).parent
 HOME = HERE.parents[1] / "build" / "flink"  # all that the cluster is and leaves
 CONF = dict(re.findall(r"^([\w.-]+): (.+)$", (HERE / "flink-conf.yaml").read_text(), re.MULTILINE))
@@ -176,7 +178,7 @@ def _start(process: Process, main_class: str) -> None:
         "-D",
         f"taskmanager.resource-id={name}",
     ]
-    threads = str(max(1, len(os.sched_getaffinity(0)) // TASK_MANAGERS))
+    threads = str(max(1, machine.cores() // TASK_MANAGERS))
     # The task managers' Python workers inherit these: each its share of the cores.
     shares = dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"), threads)
     with process.log.open("ab") as log:  # the last one may have told why it died
@@ -188,7 +190,7 @@ def _start(process: Process, main_class: str) -> None:
             start_new_session=True,  # a group of its own, with its workers; Ctrl-C here is not meant for it
             env={**shares, **os.environ, "TMPDIR": str(HOME / "tmp")},
         )
-    process.pid_file.write_text(f"{child.pid} {start_time(child.pid)} {name}")
+    process.pid_file.write_text(f"{child.pid} {start_time(child.pid) or 'dead'} {name}")
 
 
 def _megabytes(names: Sequence[str]) -> int:
