@@ -1,9 +1,13 @@
 """The command line as a person meets it: help, versions, and faults as one line and exit 2."""
 
+import logging
 import re
 import shlex
+import signal
 import subprocess
 import sys
+import threading
+import types
 
 import pytest
 
@@ -182,6 +186,28 @@ def test_top_level_help_lists_all_commands(capsys):
     assert cli.main(["--help"]) == 0
     text = capsys.readouterr().out
     assert all(f"  {name} " in text for name in cli.COMMANDS)
+
+
+def test_ctrl_c_is_one_line_whatever_threads_and_logs_say(monkeypatch, capsys):
+    def command(argv):
+        def complain():
+            raise RuntimeError("a thread was in the midst of something")
+
+        try:
+            signal.raise_signal(signal.SIGINT)
+        finally:
+            thread = threading.Thread(target=complain)
+            thread.start()
+            thread.join()
+            logging.getLogger("apache_beam").error("so was Beam")
+
+    before = signal.getsignal(signal.SIGINT), threading.excepthook
+    monkeypatch.setitem(sys.modules, "celebface.pipelines.report_command", types.SimpleNamespace(main=command))
+    monkeypatch.setitem(cli._MODULES, "report", "report_command")
+    assert cli.main(["report"]) == 130
+    assert capsys.readouterr().err == "celebface report: interrupted; the same command goes on where it was\n"
+    assert (signal.getsignal(signal.SIGINT), threading.excepthook) == before
+    assert logging.getLogger("apache_beam").isEnabledFor(logging.ERROR)
 
 
 def test_version(capsys):

@@ -16,7 +16,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.runner import PipelineResult, PipelineRunner, PipelineState
 
 from celebface.pipelines import engine
-from celebface.pipelines.arguments import NotStarted, RunFailed, UsageError
+from celebface.pipelines.arguments import Launched, NotStarted, RunFailed, UsageError
 
 
 class Engine(PipelineRunner):
@@ -45,10 +45,10 @@ class Job(PipelineResult):
         self._engine.cancelled = True
 
 
-def run_on(asked: Engine, monkeypatch) -> None:
+def run_on(asked: Engine, monkeypatch, *flags: str) -> None:
     pipeline = beam.Pipeline
     monkeypatch.setattr(engine.beam, "Pipeline", lambda options: pipeline(runner=asked, options=options))
-    engine.run_on_engine(lambda made: made | beam.Create([1]), PipelineOptions(), "SomeRunner", "test")
+    engine.run_on_engine(lambda made: made | beam.Create([1]), PipelineOptions(list(flags)), "SomeRunner", "test")
 
 
 @pytest.mark.parametrize("fault", [ValueError("Unable to parse jar URL"), FileNotFoundError("no such jar")])
@@ -87,6 +87,12 @@ def test_an_address_that_is_none_is_wrong_usage():
     options = PipelineOptions(["--flink_master=cluster:http"])
     with pytest.raises(UsageError, match="--flink_master cluster:http: "):
         engine.run_on_engine(lambda made: None, options, "FlinkRunner", "test")
+
+
+def test_a_job_that_is_only_described_is_not_waited_for(monkeypatch):
+    waiting = Engine(later=AssertionError("it was waited for"))
+    with pytest.raises(Launched, match=r"^gs://b/template describes the job; after it the same command"):
+        run_on(waiting, monkeypatch, "--template_location=gs://b/template")
 
 
 class JobFailed(Exception):
