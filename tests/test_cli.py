@@ -188,7 +188,7 @@ def test_top_level_help_lists_all_commands(capsys):
     assert all(f"  {name} " in text for name in cli.COMMANDS)
 
 
-def test_ctrl_c_is_one_line_whatever_threads_and_logs_say(monkeypatch, capsys):
+def test_ctrl_c_is_one_line_whatever_threads_and_logs_say(monkeypatch, capsys, caplog):
     def command(argv):
         def complain():
             raise RuntimeError("a thread was in the midst of something")
@@ -206,6 +206,7 @@ def test_ctrl_c_is_one_line_whatever_threads_and_logs_say(monkeypatch, capsys):
     monkeypatch.setitem(cli._MODULES, "report", "report_command")
     assert cli.main(["report"]) == 130
     assert capsys.readouterr().err == "celebface report: interrupted; the same command goes on where it was\n"
+    assert not caplog.records
     assert (signal.getsignal(signal.SIGINT), threading.excepthook) == before
     assert logging.getLogger("apache_beam").isEnabledFor(logging.ERROR)
 
