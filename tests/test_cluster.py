@@ -84,6 +84,14 @@ def test_a_manager_that_runs_is_ended_with_its_workers(home):
     assert_gone(process.pid)
 
 
+def test_a_job_server_whose_driver_was_killed_is_ended(home, stranger):
+    with subprocess.Popen([*FOR_EVER, str(home / "job-server.jar")], stdout=subprocess.PIPE) as job_server:
+        job_server.stdout.readline()
+        cluster.down()
+        assert job_server.wait(20) < 0
+    assert stranger.poll() is None
+
+
 def test_flags_of_an_engine(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(engines, "FLINK_JOB_SERVER", tmp_path / "job-server.jar")
     assert engines.main(["FlinkRunner"]) == 2

@@ -136,9 +136,15 @@ def up() -> None:
 
 
 def down() -> None:
-    """Ends all of it, Python workers included, and deletes what it left beside logs."""
+    """Ends all of it, Python workers and job servers included, and deletes what it left beside logs."""
     for process in (*task_managers(), JOB_MANAGER):
         _end(process)
+    for pid in _processes():
+        with contextlib.suppress(OSError):  # it is gone, or somebody else's
+            if str(HOME / "job-server.jar") in _words(
+                pid, "cmdline"
+            ):  # of a driver that was killed; Beam's client ends them else
+                os.kill(pid, signal.SIGTERM)
     for folder in ("conf", "run", "tmp"):
         shutil.rmtree(HOME / folder, ignore_errors=True)
 
@@ -218,20 +224,21 @@ def _end(process: Process) -> None:
         os.kill(group, signal.SIGTERM)
         with contextlib.suppress(tenacity.RetryError):
             _await_end(process)
-    members = [int(stat.parent.name) for stat in pathlib.Path("/proc").glob("[0-9]*/stat")]
-    for pid in members:
-        with contextlib.suppress(ProcessLookupError):
-            if os.getpgid(pid) == group and _is_ours(pid):
+    for pid in _processes():
+        with contextlib.suppress(OSError):  # it is gone, or somebody else's
+            # It was started for the cluster: groups' numbers are used anew, too.
+            if os.getpgid(pid) == group and f"TMPDIR={HOME / 'tmp'}" in _words(pid, "environ"):
                 os.kill(pid, signal.SIGKILL)
     process.pid_file.unlink()
 
 
-def _is_ours(pid: int) -> bool:
-    """Whether a process was started for the cluster: groups' numbers are used anew, too."""
-    try:
-        return os.fsencode(f"TMPDIR={HOME / 'tmp'}") in pathlib.Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-    except OSError:  # it is gone, or somebody else's
-        return False
+def _processes() -> list[int]:
+    return [int(stat.parent.name) for stat in pathlib.Path("/proc").glob("[0-9]*/stat")]
+
+
+def _words(pid: int, kind: str) -> list[str]:
+    """Of a process's command line ("cmdline") or environment ("environ")."""
+    return os.fsdecode(pathlib.Path(f"/proc/{pid}/{kind}").read_bytes()).split("\0")
 
 
 @tenacity.retry(
