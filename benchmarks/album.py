@@ -120,7 +120,7 @@ def _pictures(uri: str, rows: Sequence[dict[str, Any]]) -> tuple[dict[str, Any],
             half = max(x1 - x0, y1 - y0) / 2
             middle = (x0 + x1) / 2, (y0 + y1) / 2
             square = tuple(round(centre + way * half) for way in (-1, 1) for centre in middle)
-            crops[row["face_id"]] = _jpeg(photo.crop(square).resize((_CROP, _CROP)))  # type: ignore[arg-type]
+            crops[row["face_id"]] = _jpeg(photo.crop(square).resize((_CROP, _CROP)))
     width, height = photo.size
     photo.thumbnail((_THUMBNAIL, _THUMBNAIL))
     return {"image_width": width, "image_height": height, "thumbnail_jpeg": _jpeg(photo)}, crops

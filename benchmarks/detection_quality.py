@@ -297,10 +297,12 @@ def detect(reader: FaceReader, photos: Sequence[pathlib.Path]) -> Iterator[Detec
     """
     left = enumerate(photo.read_bytes() for photo in photos)
     while opened := reader._decode(left, {}):
+        pictures = []
         for photo in opened.values():
             if isinstance(photo, PhotoFault):
                 raise photo
-        yield from reader._detector.detect([photo.picture for photo in opened.values()])
+            pictures.append(photo.picture)
+        yield from reader._detector.detect(pictures)
 
 
 def measure(photos: Sequence[pathlib.Path], reader: FaceReader, reference: Reference) -> Tally:

@@ -187,6 +187,7 @@ def kill_publishers(gallery: str, count: int, seed: int = _SEED) -> list[str]:
         before = publish.find_version(gallery)
         with tempfile.TemporaryDirectory() as folder, _publisher(folder, gallery, number) as process:
             name = _begin(process)
+            assert process.stdout
             select.select([process.stdout], [], [], chance.uniform(0, duration))
             process.kill()
             process.wait()

@@ -17,7 +17,7 @@ import json
 import os
 import pathlib
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from benchmarks import report, scale_chart, scale_parts, scale_runs, scale_tables, watch
@@ -56,14 +56,15 @@ def measure() -> dict[str, Any]:
         found["listing"] = [
             scale_parts.alone(scale_parts.list_photos, str(folder), str(root / "no-staging")) for folder in listed
         ]
-    for name, function, sizes in (
+    parts: Sequence[tuple[str, Callable[[int], Any], Sequence[int]]] = (
         ("gallery shard", scale_parts.write_gallery_shard, SHARD_FACES),
         ("match shard", scale_parts.write_match_shard, SHARD_PHOTOS),
         ("audit", scale_parts.judge_people, PEOPLE),
         ("near duplicates", scale_parts.find_near_duplicates, OF_ONE_PERSON),
         ("checksum", scale_parts.checksum, (_CHECKED,)),
-    ):
-        found[name] = [scale_parts.alone(function, size) for size in sizes]
+    )
+    for name, function, counts in parts:
+        found[name] = [scale_parts.alone(function, size) for size in counts]
         print(name, json.dumps(found[name]), flush=True)
     found["index"] = [scale_parts.alone(scale_parts.build_indexes, faces, KINDS) for faces in GALLERY_FACES]
     return found

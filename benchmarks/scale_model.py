@@ -160,7 +160,7 @@ class PartReads:
     rows: float
 
 
-def read_parts(photos: float, shards: int, per_part: int, per_slice: int) -> PartReads:
+def read_parts(photos: float, shards: int, per_part: int, per_slice: float) -> PartReads:
     """What it takes to put shards of a match job together from parts in which photos lie in any order.
 
     A part has a record batch for each shard that it has a photo of. A shard first reads all of its batches, to sort by

@@ -140,7 +140,7 @@ def _gallery_photos(count: int) -> Iterator[Outcome]:
     for number in range(count):
         who = number % len(people)
         ref = ItemRef.of(f"/photos/{who:06d}/{number:08d}.jpg", Person.of(f"Person {who:06d}"))
-        given = {"identity": ref.person.name, "identity_id": ref.person.identity_id, "uri": ref.uri}
+        given: dict[str, Any] = {"identity": ref.person.name, "identity_id": ref.person.identity_id, "uri": ref.uri}
         given |= {
             "embedding": draw_faces(people[who : who + 1], rng)[0].tolist(),
             "crop_hash": int(rng.integers(2**63)),

@@ -25,7 +25,7 @@ from benchmarks.bare import THREADS
 from benchmarks.photos import ROOT, SOURCES, photo_set
 from celebface.indexing.cache import default_cache
 from celebface.models import weights
-from celebface.models.faces import PHOTOS_TOGETHER, PhotoFault, ReaderConfig
+from celebface.models.faces import PHOTOS_TOGETHER, PhotoFaces, PhotoFault, ReaderConfig
 from celebface.models.precision import is_quick_in_bfloat16
 
 SHARDS = 4
@@ -158,9 +158,10 @@ def photo_costs(sets: Sequence[str], most: int) -> dict[str, Any]:
             spent["decode"] += decoded - start
             if not opened:
                 return crops
-            faces = reader._find_faces({i: photo for i, photo in opened.items() if not _fault(photo)}, {})
+            whole = {i: photo for i, photo in opened.items() if not isinstance(photo, PhotoFault)}
+            faces = reader._find_faces(whole, {})
             spent["detect"] += time.process_time() - decoded
-            crops += [face.pixels for photo in faces.values() if not _fault(photo) for face in photo.faces]
+            crops += [face.pixels for photo in faces.values() if isinstance(photo, PhotoFaces) for face in photo.faces]
 
     for name in sets:
         photos = _evenly(_photos(name), most)
@@ -190,10 +191,6 @@ def photo_costs(sets: Sequence[str], most: int) -> dict[str, Any]:
             "alone": alone,
         }
     return found
-
-
-def _fault(found: Any) -> bool:
-    return isinstance(found, PhotoFault)
 
 
 def _photos(name: str) -> Sequence[pathlib.Path]:

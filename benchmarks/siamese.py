@@ -115,8 +115,8 @@ def fine_tuning(layers: Sequence[str]) -> dict[str, Any]:
         for name, value in runs[0][0].items():
             after = np.array([found[name] for _, found in runs])
             figures.append(Figure(f"{name}, before", value, "{:.4f}".format))
-            spread = f" +- {after.std():.4f}"
-            figures.append(Figure("  after, mean and spread", after.mean(), lambda x, s=spread: f"{x:.4f}{s}"))
+            spread = "{:.4f}" + f" +- {after.std():.4f}"
+            figures.append(Figure("  after, mean and spread", float(after.mean()), spread.format))
             if "accuracy" not in name and "EER" not in name:
                 figures.append(Figure("  gained", float(after.mean() - value), "{:+.4f}".format, _NO_WORSE))
         report.show(f"{kind} of the pre-trained encoder, {len(SEEDS)} seeds, on dev", figures)

@@ -117,10 +117,12 @@ class Stages:
         found: dict[int, PhotoFaces | PhotoFault] = {}
         left = iter(enumerate(data))
         while opened := self._reader._decode(left, self.spent):
-            for photo in opened.values():
+            whole = {}
+            for i, photo in opened.items():
                 if isinstance(photo, PhotoFault):
                     raise photo
-            found |= self._reader._find_faces(opened, self.spent)
+                whole[i] = photo
+            found |= self._reader._find_faces(whole, self.spent)
         return [DetectedPhoto(refs[i], faces) for i, faces in found.items() if isinstance(faces, PhotoFaces)]
 
     def _encode(self, photos: Sequence[DetectedPhoto]) -> list[EmbeddedPhoto]:
