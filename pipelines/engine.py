@@ -49,15 +49,14 @@ def run_on_engine(
         logging.getLogger(talkative).setLevel(logging.ERROR)
     settle(options)
     flink = _flink_address(options) if runner == "FlinkRunner" else ""
-    if flink:
-        _find(flink)
+    if address := options.view_as(PortableOptions).job_endpoint or flink:
+        _find(address)
     with elapsing(f"{title} on {runner}"):
-        try:
+        with _refusing(runner):
             pipeline = beam.Pipeline(options=options)
-        except ValueError as error:
-            raise UsageError(f"{runner}: {_in_a_line(error)}") from error
         build(pipeline)
-        result = _submit(pipeline, runner)
+        with _refusing(runner), _deaf_to_ctrl_c() if runner in _WITH_JOB_SERVER else contextlib.nullcontext():
+            result = pipeline.run()
         if place := options.view_as(GoogleCloudOptions).template_location:
             raise Launched(f"{place} describes the job; after it the same command without flags of Beam ends it")
         try:
@@ -74,11 +73,26 @@ def settle(options: PipelineOptions) -> None:
     options.view_as(SetupOptions).save_main_session = False  # all code is in modules; Dataflow's default is to send it
 
 
-def _submit(pipeline: beam.Pipeline, runner: str) -> beam.runners.runner.PipelineResult:
-    """Hands a job to its engine; what is wrong with its flags is the user's to mend."""
+def _find(address: str) -> None:
+    """Looks whether anybody listens there, as Beam waits for minutes, and then does not say where it asked."""
     try:
-        with _deaf_to_ctrl_c() if runner in _WITH_JOB_SERVER else contextlib.nullcontext():
-            return pipeline.run()
+        place = urlsplit(_url(address))
+        socket.create_connection((place.hostname, place.port or _HTTPS_PORT), _SECONDS_TO_ANSWER).close()
+    except ValueError as error:
+        raise UsageError(f"{address} is no address: {error}") from error
+    except OSError as error:
+        raise NotStarted(f"nobody listens at {address} ({error.strerror or error})") from error
+
+
+def _url(address: str) -> str:
+    return address if "://" in address else f"http://{address}"
+
+
+@contextlib.contextmanager
+def _refusing(runner: str) -> Iterator[None]:
+    """Hands something to an engine; what is wrong with its flags is the user's to mend."""
+    try:
+        yield
     except (ValueError, FileNotFoundError, PermissionError) as error:
         raise UsageError(f"{runner}: {_in_a_line(error)}") from error
     except Exception as error:  # of the network, of whoever checks credentials, of the job server: each has its kinds
@@ -130,21 +144,12 @@ def _flink_address(options: PipelineOptions) -> str:
     master = options.view_as(FlinkRunnerOptions).flink_master
     if master in ("[auto]", "[local]", "[collection]") or options.view_as(PortableOptions).job_endpoint:
         return ""
-    url = master if "://" in master else f"http://{master}"
+    url = _url(master)
     try:
         place = urlsplit(url)
         return url if place.port or place.scheme != "http" else f"{url.rstrip('/')}:{_FLINK_PORT}"
     except ValueError as error:
         raise UsageError(f"--flink_master {master}: {error}") from error
-
-
-def _find(address: str) -> None:
-    """Looks whether anybody listens there, as Beam's job server takes a minute and does not say where it asked."""
-    place = urlsplit(address)
-    try:
-        socket.create_connection((place.hostname, place.port or _HTTPS_PORT), _SECONDS_TO_ANSWER).close()
-    except OSError as error:
-        raise NotStarted(f"nobody listens at {address} ({error.strerror or error})") from error
 
 
 def _cancel_on_flink(address: str, name: str) -> None:

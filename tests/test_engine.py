@@ -45,10 +45,10 @@ class Job(PipelineResult):
         self._engine.cancelled = True
 
 
-def run_on(asked: Engine, monkeypatch, *flags: str) -> None:
+def run_on(asked: PipelineRunner, monkeypatch, *flags: str, name: str = "SomeRunner") -> None:
     pipeline = beam.Pipeline
     monkeypatch.setattr(engine.beam, "Pipeline", lambda options: pipeline(runner=asked, options=options))
-    engine.run_on_engine(lambda made: made | beam.Create([1]), PipelineOptions(list(flags)), "SomeRunner", "test")
+    engine.run_on_engine(lambda made: made | beam.Create([1]), PipelineOptions(list(flags)), name, "test")
 
 
 @pytest.mark.parametrize("fault", [ValueError("Unable to parse jar URL"), FileNotFoundError("no such jar")])
@@ -81,6 +81,24 @@ def test_a_cluster_that_is_not_there_is_told_at_once_with_its_address():
     options = PipelineOptions([f"--flink_master={master}"])
     with pytest.raises(NotStarted, match=f"^nobody listens at http://{master} .Connection refused.$"):
         engine.run_on_engine(lambda made: None, options, "FlinkRunner", "test")
+
+
+@pytest.mark.parametrize("at", ["localhost:{}", "http://localhost:{}"])
+def test_a_job_server_that_is_not_there_is_told_at_once(at):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        endpoint = at.format(taken.getsockname()[1])
+    options = PipelineOptions([f"--job_endpoint={endpoint}"])
+    with pytest.raises(NotStarted, match=f"^nobody listens at {endpoint} "):
+        engine.run_on_engine(lambda made: None, options, "PortableRunner", "test")
+
+
+def test_an_engine_that_cannot_be_asked_whether_flags_are_right_is_told_in_a_line(monkeypatch):
+    def fail(options):
+        raise requests.ConnectionError("the bucket cannot be reached")
+
+    monkeypatch.setattr(engine.beam, "Pipeline", fail)
+    with pytest.raises(NotStarted, match=r"^DataflowRunner: the bucket cannot be reached$"):
+        engine.run_on_engine(lambda made: None, PipelineOptions(), "DataflowRunner", "test")
 
 
 def test_an_address_that_is_none_is_wrong_usage():
@@ -240,12 +258,11 @@ class Telling(PipelineRunner):
 
 
 @pytest.mark.parametrize(("name", "is_deaf"), [("FlinkRunner", True), ("PrismRunner", True), ("FnApiRunner", False)])
-def test_only_job_servers_are_started_deaf_to_ctrl_c(name, is_deaf):
+def test_only_job_servers_are_started_deaf_to_ctrl_c(name, is_deaf, monkeypatch):
     runner = Telling()
-    pipeline = beam.Pipeline(runner=runner)
     kept = signal.getsignal(signal.SIGINT)
     try:
-        engine._submit(pipeline, name)
+        run_on(runner, monkeypatch, name=name)
         assert (runner.during is signal.SIG_IGN) == is_deaf
         assert (signal.getsignal(signal.SIGINT) is kept) == is_deaf
     finally:
