@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
 import apache_beam as beam
+import grpc
 import requests
 from apache_beam.options.pipeline_options import (
     FlinkRunnerOptions,
@@ -19,6 +20,7 @@ from apache_beam.options.pipeline_options import (
 )
 from apache_beam.runners.runner import PipelineState
 
+from celebface.pipelines import threads
 from celebface.pipelines.arguments import Launched, NotStarted, RunFailed, UsageError
 from celebface.pipelines.progress import elapsing
 from celebface.pipelines.text import complain
@@ -51,7 +53,8 @@ def run_on_engine(
     flink = _flink_address(options) if runner == "FlinkRunner" else ""
     if address := options.view_as(PortableOptions).job_endpoint or flink:
         _find(address)
-    with elapsing(f"{title} on {runner}"):
+    # What threads hear of a job server that is gone is what `wait` hears of it.
+    with elapsing(f"{title} on {runner}"), threads.hiding(lambda raised: isinstance(raised, grpc.RpcError)):
         with _refusing(runner):
             pipeline = beam.Pipeline(options=options)
         build(pipeline)
@@ -173,10 +176,11 @@ def _cancel_on_flink(address: str, name: str) -> None:
 
 def _in_a_line(error: BaseException) -> str:
     """What an engine says: of a list all of it, of a whole traceback the last line, which names the cause."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    if lines[0].endswith(":") and "Traceback" not in str(error):
+    said = (error.details() or "") if isinstance(error, grpc.Call) else str(error)
+    lines = [line.strip() for line in said.splitlines() if line.strip()] or [type(error).__name__]
+    if lines[0].endswith(":") and "Traceback" not in said:
         return " ".join(lines)
-    if "Traceback (most recent call last)" not in str(error):
+    if "Traceback (most recent call last)" not in said:
         return lines[0]
     return f"{lines[0].partition('Traceback')[0].strip()} {lines[-1]}".strip()
 

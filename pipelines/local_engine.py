@@ -27,6 +27,8 @@ from apache_beam.runners.portability.portable_runner import JobServiceHandle
 from apache_beam.transforms.environments import Environment, python_sdk_capabilities
 from google.protobuf import json_format, text_format
 
+from celebface.pipelines import threads
+
 _URN = "celebface:env:watched_processes:v1"
 _SECONDS_BETWEEN_LOOKS = 0.1  # at what Beam waits for from a process that is dead
 _SECONDS_TO_END = 60.0  # for a process that was told to
@@ -82,33 +84,21 @@ def local_runner(options: PipelineOptions, workers: int) -> Iterator[tuple[FnApi
     encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options())
     provision = beam_provision_api_pb2.ProvisionInfo(retrieval_token="unused", pipeline_options=encoded)
     processes = Processes()
+
+    def is_of_a_death(raised: BaseException) -> bool:
+        """Of a thread of Beam's that listens to a process when it dies, or whose answer `_watch` gave already."""
+        return isinstance(raised, grpc.RpcError | KeyError) and processes.died.wait(_SECONDS_TO_HEAR)
+
     environment = _WatchedProcesses(processes.key) if workers > 1 else None
     _runs[processes.key] = processes
     try:
-        with _quiet_after_a_death(processes) if workers > 1 else contextlib.nullcontext():
+        with threads.hiding(is_of_a_death) if workers > 1 else contextlib.nullcontext():
             yield (
                 FnApiRunner(default_environment=environment, provision_info=ExtendedProvisionInfo(provision)),
                 processes,
             )
     finally:
         del _runs[processes.key]
-
-
-@contextlib.contextmanager
-def _quiet_after_a_death(processes: Processes) -> Iterator[None]:
-    """Hides what Beam's threads raise that listen to a process when it dies, or whose answer `_watch` gave already."""
-    report = threading.excepthook
-
-    def report_others(failed: threading.ExceptHookArgs) -> None:
-        if not (isinstance(failed.exc_value, grpc.RpcError | KeyError) and processes.died.wait(_SECONDS_TO_HEAR)):
-            report(failed)
-
-    threading.excepthook = report_others
-    try:
-        yield
-    finally:
-        if threading.excepthook is report_others:  # else somebody wants all to be quiet
-            threading.excepthook = report
 
 
 class _WatchedProcesses(Environment):

@@ -15,7 +15,7 @@ import requests
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.runner import PipelineResult, PipelineRunner, PipelineState
 
-from celebface.pipelines import engine
+from celebface.pipelines import engine, threads
 from celebface.pipelines.arguments import Launched, NotStarted, RunFailed, UsageError
 
 
@@ -115,6 +115,33 @@ def test_a_job_that_is_only_described_is_not_waited_for(monkeypatch):
 
 class JobFailed(Exception):
     """As Dataflow's client has one, which is no RuntimeError."""
+
+
+def test_a_job_server_that_dies_is_told_in_a_line():
+    """By a real client, whose errors have a dozen lines."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        channel = grpc.insecure_channel(f"127.0.0.1:{listening.getsockname()[1]}")
+    call = channel.unary_unary("/org.apache.beam.model.job_management.v1.JobService/GetState")
+    with pytest.raises(grpc.RpcError) as gone:
+        call(b"", timeout=20)
+    told = engine._in_a_line(gone.value)
+    assert "Connection refused" in told and "\n" not in told and "grpc_status" not in told
+
+
+@pytest.mark.parametrize(("raised", "heard"), [(grpc.RpcError(), 0), (ValueError(), 1)])
+def test_threads_are_only_heard_of_what_nobody_else_tells(raised, heard, monkeypatch):
+    reported = []
+    monkeypatch.setattr(threading, "excepthook", reported.append)
+
+    def fail():
+        raise raised
+
+    with threads.hiding(lambda error: isinstance(error, grpc.RpcError)):
+        thread = threading.Thread(target=fail)
+        thread.start()
+        thread.join()
+    assert len(reported) == heard
+    assert threading.excepthook == reported.append
 
 
 def test_a_job_that_failed_is_told_by_its_cause(monkeypatch):
