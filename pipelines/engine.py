@@ -27,6 +27,8 @@ from celebface.pipelines.text import complain
 
 _SECONDS_TO_ANSWER = 10.0
 _FLINK_PORT, _HTTPS_PORT = 8081, 443  # if none is named
+_LISTENER = "wait_until_finish_read"  # Beam's name for the thread that reads what a job server says
+_SECONDS_TO_HEAR = 2.0
 _ENDED = ("FINISHED", "FAILED", "CANCELED")  # states of a job in Flink
 _WITH_JOB_SERVER = ("FlinkRunner", "PrismRunner", "SparkRunner")  # which Beam starts on this machine
 
@@ -68,6 +70,7 @@ def run_on_engine(
             _cancel(result, runner, flink)
             raise
         except Exception as error:  # Beam's clients each have kinds of their own for a job that failed
+            threads.join(_LISTENER, _SECONDS_TO_HEAR)  # which may hear of it later, when nothing is hidden any more
             raise RunFailed(f"{runner}: {_in_a_line(error)}") from error
 
 

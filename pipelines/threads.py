@@ -5,6 +5,13 @@ import threading
 from collections.abc import Callable, Iterator
 
 
+def join(name: str, seconds: float) -> None:
+    """Waits for the threads of a name to end, each for so long at most."""
+    for thread in threading.enumerate():
+        if thread.name == name:
+            thread.join(seconds)
+
+
 @contextlib.contextmanager
 def hiding(is_told: Callable[[BaseException], bool]) -> Iterator[None]:
     """Leaves out what threads raise.

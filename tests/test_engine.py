@@ -33,6 +33,34 @@ class Engine(PipelineRunner):
         return Job(self, self._later)
 
 
+class LateListener(PipelineRunner):
+    """An engine whose job server dies, of which the thread that listens to it hears later than the driver."""
+
+    def run_pipeline(self, pipeline, options):
+        told = threading.Event()
+
+        def listen():
+            told.wait(20)
+            raise grpc.RpcError
+
+        class Lost(PipelineResult):
+            def wait_until_finish(self, duration=None):
+                threading.Thread(target=listen, name="wait_until_finish_read", daemon=True).start()
+                threading.Timer(0.3, told.set).start()
+                raise RuntimeError("Stream removed")
+
+        return Lost(PipelineState.RUNNING)
+
+
+def test_what_beams_listener_hears_late_is_hidden_too(monkeypatch):
+    reported = []
+    monkeypatch.setattr(threading, "excepthook", reported.append)
+    with pytest.raises(RunFailed, match=r"^SomeRunner: Stream removed$"):
+        run_on(LateListener(), monkeypatch)
+    assert "wait_until_finish_read" not in {thread.name for thread in threading.enumerate()}
+    assert not reported
+
+
 class Job(PipelineResult):
     def __init__(self, engine: Engine, fault: BaseException | None):
         super().__init__(PipelineState.RUNNING)
